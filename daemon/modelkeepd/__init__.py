@@ -1,0 +1,1 @@
+"""modelkeepd: the daemon that owns the catalog, the library and the download queue."""

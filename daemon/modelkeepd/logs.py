@@ -1,0 +1,115 @@
+"""The daemon's log: one line a fact, call and job ids bound by context, secrets taken out.
+
+Messages are constant; what varies goes into ``extra={"facts": {...}}``, so that lines can be
+searched and nothing from outside can forge one.
+"""
+
+import contextvars
+import json
+import logging
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+MAX_VALUE_CHARS = 2_000
+
+_bound: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar(
+    "modelkeepd_log_facts", default=None
+)
+_secrets: set[str] = set()
+
+_PATTERNS = re.compile(
+    r"(?i)\b(bearer\s+|token=|authorization[=:]\s*|x-amz-signature=|x-amz-credential=|"
+    r"x-amz-security-token=|signature=|api[_-]?key=|verify=|expires?=)[^\s&\"',;]+"
+)
+# everything that could move a cursor, change color, reorder or end a line
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+@contextmanager
+def bound(**facts: Any) -> Iterator[None]:
+    """Add facts to every line logged inside, also by child tasks."""
+    token = _bound.set({**(_bound.get() or {}), **facts})
+    try:
+        yield
+    finally:
+        _bound.reset(token)
+
+
+def hide(secret: str) -> None:
+    """From now on this text is replaced in every line. Short ones would hide ordinary words."""
+    if len(secret) >= 6:
+        _secrets.add(secret)
+
+
+def redact(text: str) -> str:
+    """The text without known secrets and without what looks like one."""
+    for secret in _secrets:
+        text = text.replace(secret, "…")
+    return _PATTERNS.sub(lambda match: match.group(1) + "…", text)
+
+
+def printable(text: str) -> str:
+    """The text on one line, with control and direction characters written out, cut to size."""
+    if len(text) > MAX_VALUE_CHARS:
+        text = text[:MAX_VALUE_CHARS] + f"… ({len(text)} characters)"
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+
+
+def _facts(record: logging.LogRecord) -> dict[str, Any]:
+    facts = dict(_bound.get() or {})
+    facts.update(getattr(record, "facts", None) or {})
+    return facts
+
+
+class TextFormatter(logging.Formatter):
+    """``2026-11-22T15:42:09Z info modelkeepd.sync: page stored hub=civitai pages=12``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+        parts = [f"{at} {record.levelname.lower()} {record.name}: {record.getMessage()}"]
+        parts += [f"{name}={_shown(value)}" for name, value in _facts(record).items()]
+        line = printable(redact(" ".join(parts)))
+        if record.exc_info:
+            trace = redact(self.formatException(record.exc_info))
+            line += "\n" + "\n".join("  | " + printable(part) for part in trace.splitlines())
+        return line
+
+
+class JsonFormatter(logging.Formatter):
+    """The same as one JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, Any] = {
+            "at_ms": int(record.created * 1000),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        for name, value in _facts(record).items():
+            plain = isinstance(value, bool | int | float) or value is None
+            entry.setdefault(name, value if plain else printable(str(value)))
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return redact(json.dumps(entry, ensure_ascii=True, default=str))
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if text and not any(c in text for c in ' "=') else json.dumps(text)
+
+
+def configure(level: str, form: str, stream: TextIO | None = None) -> logging.Handler:
+    """Send the daemon's log to ``stream`` (standard error). Returns the handler installed."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # their info lines carry whole URLs
+    for noisy in ("httpx", "httpcore", "watchdog"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    return handler

@@ -1,0 +1,76 @@
+"""The machine's service manager and file locks: what differs between systems."""
+
+import errno
+import fcntl
+import os
+import socket
+import time
+from pathlib import Path
+
+
+class AlreadyRunning(Exception):
+    """Another daemon holds this home's lock. ``pid`` is its process, when it wrote one."""
+
+    def __init__(self, path: Path, pid: int | None) -> None:
+        super().__init__(f"another modelkeepd (pid {pid or 'unknown'}) holds {path}")
+        self.pid = pid
+
+
+class InstanceLock:
+    """One daemon per home: an exclusive flock, taken before the socket is bound.
+
+    A second ``bind`` on an ipc path succeeds and steals it, so the path itself is no lock.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            text = os.read(self._fd, 32).decode("ascii", "replace").strip()
+            os.close(self._fd)
+            if exc.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            raise AlreadyRunning(path, int(text) if text.isdecimal() else None) from exc
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Give the lock up. The file stays: removing it would race with the next one."""
+        os.close(self._fd)
+
+
+def private_folder(path: Path) -> None:
+    """Make ``path`` a folder only this user can enter.
+
+    Raises PermissionError when it exists and belongs to someone else.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = path.lstat()
+    if found.st_uid != os.getuid() or path.is_symlink():
+        raise PermissionError(f"{path} belongs to another user or is a link; remove it first")
+    if found.st_mode & 0o077:
+        path.chmod(0o700)
+
+
+def notify(*lines: str) -> bool:
+    """Tell systemd (``READY=1``, ``STATUS=…``); False where nobody listens.
+
+    Format: sd_notify(3); an abstract address begins with ``@``.
+    """
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return False
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.sendto("\n".join(lines).encode(), address)
+    except OSError:
+        return False
+    return True
+
+
+def monotonic_us() -> int:
+    """For ``MONOTONIC_USEC`` in reload notices."""
+    return time.monotonic_ns() // 1000

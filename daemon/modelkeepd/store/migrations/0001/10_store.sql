@@ -1,0 +1,7 @@
+-- The store's own tables: facts about this file, and the event log every domain writes to.
+CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
+CREATE TABLE event_log (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,         -- never reused: a cursor is epoch:seq
+  at_ms INTEGER NOT NULL,
+  topic TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL,
+  payload BLOB NOT NULL) STRICT;                 -- a msgpack map

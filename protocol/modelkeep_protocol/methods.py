@@ -1,0 +1,32 @@
+"""Names of the methods, as constants that cost nothing to import.
+
+Their parameters and results are Structs in ``schema``; a test holds the two tables together.
+"""
+
+DAEMON_PING = "daemon.ping"
+DAEMON_STATUS = "daemon.status"
+DAEMON_STOP = "daemon.stop"
+
+SYNC_START = "sync.start"
+SYNC_STATUS = "sync.status"
+
+CATALOG_SEARCH = "catalog.search"
+CATALOG_SHOW = "catalog.show"
+CATALOG_COMPLETE = "catalog.complete"
+
+TRANSFER_GET = "transfer.get"
+TRANSFER_LIST = "transfer.list"
+TRANSFER_PAUSE = "transfer.pause"
+TRANSFER_RESUME = "transfer.resume"
+TRANSFER_CANCEL = "transfer.cancel"
+TRANSFER_RETRY = "transfer.retry"
+TRANSFER_MOVE = "transfer.move"
+
+LIBRARY_LIST = "library.list"
+LIBRARY_ROOTS = "library.roots"
+LIBRARY_ADD = "library.add"
+LIBRARY_REMOVE = "library.remove"
+LIBRARY_SCAN = "library.scan"
+
+EVENTS_READ = "events.read"
+EVENTS_WATCH = "events.watch"
