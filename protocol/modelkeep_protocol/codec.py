@@ -6,9 +6,13 @@ value, text that is not UTF-8. The ``msgpack`` package has no option for depth o
 values, so those are counted by a scan of the headers before anything is built.
 """
 
-from typing import Any
+from __future__ import annotations
 
 import msgpack  # type: ignore[import-untyped,unused-ignore]
+
+TYPE_CHECKING = False  # see errors
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_REQUEST_BYTES = 1 << 20
 MAX_REPLY_BYTES = 32 << 20

@@ -4,9 +4,13 @@ From the client: hello, call, cancel, credit, ping. From the daemon: welcome, re
 error, pong. A call carries the protocol's major version, so that a one-shot client needs no hello.
 """
 
-from typing import Any
+from __future__ import annotations
 
 from modelkeep_protocol import PROTOCOL_MAJOR, PROTOCOL_MINOR
+
+TYPE_CHECKING = False  # see errors
+if TYPE_CHECKING:
+    from typing import Any
 
 HELLO = "hello"
 WELCOME = "welcome"

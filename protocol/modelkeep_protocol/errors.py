@@ -1,6 +1,10 @@
 """Stable error codes, the one exception that carries them, and the command line's exit codes."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+TYPE_CHECKING = False  # `typing` alone costs a quarter of a bare start
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 INVALID = "invalid"
 NOT_FOUND = "not_found"

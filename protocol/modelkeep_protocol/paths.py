@@ -4,23 +4,32 @@
 manager's (``STATE_DIRECTORY`` …) where it names some. Creates nothing.
 """
 
+from __future__ import annotations
+
 import os
 import sys
-from collections.abc import Mapping
-from typing import NamedTuple
+
+TYPE_CHECKING = False  # see errors
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # sun_path holds 108 bytes on Linux and 104 on macOS; libzmq and a suffix need some of them
 MAX_SOCKET_PATH_BYTES = 100
 
 
-class Paths(NamedTuple):
-    """Absolute paths, as text."""
+class Paths:
+    """Absolute paths, as text. ``home`` is None when the platform's folders are used."""
 
-    home: str | None
-    config_dir: str
-    state_dir: str
-    cache_dir: str
-    runtime_dir: str
+    __slots__ = ("cache_dir", "config_dir", "home", "runtime_dir", "state_dir")
+
+    def __init__(
+        self, home: str | None, config_dir: str, state_dir: str, cache_dir: str, runtime_dir: str
+    ) -> None:
+        self.home = home
+        self.config_dir = config_dir
+        self.state_dir = state_dir
+        self.cache_dir = cache_dir
+        self.runtime_dir = runtime_dir
 
     @property
     def config_file(self) -> str:
@@ -94,4 +103,5 @@ def _with_short_runtime(paths: Paths, key: str, environ: Mapping[str, str], uid:
     base = environ.get("XDG_RUNTIME_DIR")
     if not base or len(base) > 60:
         base = f"/tmp/modelkeep-{uid}"
-    return paths._replace(runtime_dir=f"{base}/modelkeep-{short}")
+    paths.runtime_dir = f"{base}/modelkeep-{short}"
+    return paths

@@ -8,7 +8,9 @@ the catalog, its changes and who may see what are `catalog.py`'s business.
 from __future__ import annotations
 
 import _random
+import datetime
 import math
+import statistics
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -102,7 +104,6 @@ class Synthesizer:
         self._salt = mix(seed) & ~3
         self._contents = contents
         self._random = _random.Random()
-        self._downloads = [0.0] * 2
         self.has_specials = count >= SPECIALS_LEAST
         self._creators = max(3, count // 9)
         # Numbers of shared contents: re-uploads draw from a small range, so that some meet.
@@ -143,7 +144,7 @@ class Synthesizer:
         """(downloads, thumbs up) of the model at a popularity rank; never rises with the rank."""
         # A log-normal by its quantile: half above 300 downloads, the best one at several 100,000.
         share = (rank + 0.5) / max(self.count, rank + 1)
-        downloads = int(300 * math.exp(1.55 * _normal_quantile(1 - share)))
+        downloads = int(300 * math.exp(1.55 * _quantile(1 - share)))
         return downloads, downloads // 9
 
     def version_count(self, index: int) -> int:
@@ -299,7 +300,7 @@ class Synthesizer:
         elif script == "chinese":
             sentences = words.CHINESE_SENTENCES + words.ENGLISH_SENTENCES[:4]
         # Lengths are about log-normal: a median of some 400 characters, now and then thousands.
-        count = max(1, min(600, int(6 * math.exp(1.05 * _normal_quantile(draw())))))
+        count = max(1, min(600, int(6 * math.exp(1.05 * _quantile(0.0001 + 0.9998 * draw())))))
         chosen = [_pick(sentences, draw) for _ in range(count)]
         text = "</p><p>".join(chosen)
         if draw() < 0.3:
@@ -504,10 +505,7 @@ def _pick(values: Sequence[str], draw: Callable[[], float]) -> str:
     return values[int(draw() * len(values))]
 
 
-def _normal_quantile(share: float) -> float:
-    """About the inverse of the normal distribution: good to a few percent, monotone, cheap."""
-    share = min(max(share, 1e-7), 1 - 1e-7)
-    return math.log(share / (1 - share)) / 1.702
+_quantile = statistics.NormalDist().inv_cdf
 
 
 def iso(date_ms: int | None) -> str | None:
@@ -526,8 +524,6 @@ _DAYS: dict[int, str] = {}
 def _day(days: int) -> str:
     text = _DAYS.get(days)
     if text is None:
-        import datetime
-
         date = datetime.date(1970, 1, 1) + datetime.timedelta(days=days)
         text = _DAYS[days] = date.isoformat()
     return text

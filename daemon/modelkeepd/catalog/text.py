@@ -17,6 +17,7 @@ import threading
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 # Longer words are blobs (base64, hashes joined with names); both sides cut them alike.
@@ -86,7 +87,7 @@ def tokens(text: str) -> list[str]:
     result: list[str] = []
     for run in _TOKEN.findall(text):
         if is_paired(run[0]):
-            result += map("".join, zip(run, run[1:], strict=False))
+            result += map("".join, pairwise(run))
             result.append(run[-1])
         else:
             result.append(run[:WORD_MAX_CHARS])

@@ -1,0 +1,1 @@
+"""The RPC: one task owns the ROUTER socket, sessions decide, handlers answer."""

@@ -55,35 +55,11 @@ DANGEROUS_MODULES = {
     module: why for why, modules in _WHY_DANGEROUS.items() for module in modules.split()
 }
 _DANGEROUS_BUILTINS = frozenset(
-    ("eval", "exec", "compile", "open", "input", "__import__", "getattr", "setattr", "delattr")
-    + ("globals", "locals", "vars", "breakpoint", "apply", "execfile", "file", "map", "filter")
-    + ("type", "object", "help", "memoryview")
-)
-_BUILTINS = frozenset(
-    [
-        "eval",
-        "exec",
-        "compile",
-        "open",
-        "input",
-        "__import__",
-        "getattr",
-        "setattr",
-        "delattr",
-        "globals",
-        "locals",
-        "vars",
-        "breakpoint",
-        "apply",
-        "execfile",
-        "file",
-        "map",
-        "filter",
-        "type",
-        "object",
-        "help",
-        "memoryview",
-    ]
+    (
+        *("eval", "exec", "compile", "open", "input", "__import__", "getattr", "setattr"),
+        *("delattr", "globals", "locals", "vars", "breakpoint", "apply", "execfile", "file"),
+        *("map", "filter", "type", "object", "help", "memoryview"),
+    )
 )
 _BUILTINS = frozenset(("builtins", "__builtin__", "__builtins__"))
 

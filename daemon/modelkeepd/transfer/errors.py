@@ -5,6 +5,7 @@ that says what to do next, and whether trying again can help. Nothing here decid
 again: that is ``retry``. No message ever holds a query string or a header value.
 """
 
+import errno
 import re
 from typing import ClassVar
 
@@ -196,3 +197,12 @@ class HashMismatch(TransferError):
     """Right length, wrong content."""
 
     code = "corrupt"
+
+
+def disk_error(error: OSError) -> TransferError:
+    """What a failing system call on the destination means."""
+    name = errno.errorcode.get(error.errno or 0, str(error.errno))
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        what = "over its quota" if error.errno == errno.EDQUOT else "full"
+        return NoSpace(f"the destination volume is {what} ({name})", "free some space; it resumes")
+    return DiskFailed(f"the destination device failed ({name})", "check the device; starting anew")

@@ -8,6 +8,7 @@ names are taken.
 import re
 import unicodedata
 from collections.abc import Container
+from itertools import chain
 
 MAX_NAME_BYTES = 150
 _FALLBACK = "model"
@@ -21,8 +22,12 @@ _RESERVED = frozenset(
 )
 # Letters that draw nothing although Unicode does not call them format characters.
 _INVISIBLE = frozenset(
-    [0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0x180B, 0x1810)]
-    + [*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)]
+    chain(
+        [0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0],
+        range(0x180B, 0x1810),
+        range(0xFE00, 0xFE10),
+        range(0xE0100, 0xE01F0),
+    )
 )
 _DROPPED_CATEGORIES = frozenset(["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"])
 

@@ -222,6 +222,7 @@ def proxy_for(url: Url, environ: Mapping[str, str]) -> str | None:
     for entry in (environ.get("no_proxy") or environ.get("NO_PROXY") or "").split(","):
         if _exempt(entry.strip().lower(), host, url.origin.port):
             return None
+    names: tuple[str, ...]
     if url.origin.scheme == "https":
         names = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
     else:

@@ -28,7 +28,7 @@ from modelkeepd.transfer.origin import Url
 from modelkeepd.transfer.retry import parse_retry_after
 
 TEXT_SUFFIXES = frozenset(
-    ".json .yaml .yml .txt .md .csv .html .htm .xml .toml .ini .cfg .py .jinja .svg".split()
+    """.json .yaml .yml .txt .md .csv .html .htm .xml .toml .ini .cfg .py .jinja .svg""".split()  # noqa: SIM905
 )
 REDIRECTS = frozenset([301, 302, 303, 307, 308])
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\Z", re.ASCII)
@@ -73,10 +73,14 @@ class Asked:
 
     start: int = 0
     end: int | None = None  # exclusive
+    held: int = (
+        0  # bytes we have before the span; more than ``start`` when they cannot be continued
+    )
     ranged: bool = False
     expected_bytes: int | None = None  # of the whole file
     tolerance_bytes: int = 0  # some hubs round their sizes
     validator: Validator | None = None
+    if_range: str | None = None
     file_name: str = ""  # tells whether text is to be expected
     has_token: bool = False
     at_home: bool = True  # this hop is on the hub's own origin
@@ -115,7 +119,7 @@ def judge(head: Head, asked: Asked, url: Url) -> Accepted:
         )
     _check_expected(length, asked, url)
     validator = _with_total(validator, length)
-    return Accepted(0, length, length, asked.start > 0, framed, validator)
+    return Accepted(0, length, length, asked.held > 0, framed, validator)
 
 
 def _with_total(validator: Validator, total: int | None) -> Validator:

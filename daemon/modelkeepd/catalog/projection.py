@@ -1,0 +1,119 @@
+"""A model as search sees it: the one shape that is indexed and that live filters look at.
+
+Built from the store's row and the document's texts; knows neither SQL nor the index. The keys by
+which fields are compared are made here alone, so that the index and the evaluator can't differ.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from modelkeepd.catalog.text import loose_key, squeeze, tag_key
+
+KEYWORD_FIELDS = ("tag", "type", "base", "creator", "hub", "state")
+NUMBER_FIELDS = ("nsfw", "downloads", "likes", "published", "updated", "size")
+FLAG_FIELDS = ("commercial", "owned")
+
+_TYPE_ALIASES = {  # the words of hub-neutral resource names for the hub's types
+    "embedding": "textualinversion",
+    "lycoris": "locon",
+    "hypernet": "hypernetwork",
+    "motion": "motionmodule",
+}
+_HUB_ALIASES = {"hf": "huggingface"}
+
+
+def nsfw_level(mask: int | None) -> int | None:
+    """The highest level in a hub's set of levels (bits 1 2 4 8 16 32): 3 means up to 2."""
+    if mask is None or mask <= 0:
+        return None if mask is None else 0
+    return 1 << (mask.bit_length() - 1)
+
+
+def type_key(name: str) -> str:
+    """How types are compared: ``Textual Inversion`` and ``embedding`` are TextualInversion."""
+    key = loose_key(name)
+    return _TYPE_ALIASES.get(key, key)
+
+
+def hub_key(name: str) -> str:
+    """How hubs are compared: ``hf`` is huggingface."""
+    key = loose_key(name)
+    return _HUB_ALIASES.get(key, key)
+
+
+_KEY_OF: dict[str, Callable[[str], str]] = {
+    "tag": tag_key,
+    "type": type_key,
+    "base": loose_key,
+    "creator": squeeze,
+    "hub": hub_key,
+    "state": loose_key,
+}
+
+
+def keyword_key(field: str, value: str) -> str:
+    """The key under which ``value`` is found in a keyword field."""
+    return _KEY_OF[field](value)
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """What is searchable of a model. Missing numbers match no comparison."""
+
+    model_key: int
+    changed_seq: int
+    hub: str
+    name: str
+    type: str
+    creator: str | None = None
+    tags: tuple[str, ...] = ()
+    base_models: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()  # description, trigger words, names of versions and files
+    nsfw: int | None = None  # the highest level, see nsfw_level()
+    downloads: int | None = None
+    likes: int | None = None
+    published_ms: int | None = None
+    updated_ms: int | None = None
+    size_bytes: int | None = None
+    commercial: bool | None = None
+    owned: bool = False
+    state: str = "listed"
+
+    def parts(self) -> tuple[str, ...]:
+        """The texts a word is looked for in; a phrase never reaches over two of them."""
+        creator = (self.creator,) if self.creator else ()
+        return (self.name, *creator, *self.tags, *self.texts)
+
+    def keys(self, field: str) -> tuple[str, ...]:
+        """The keys of a keyword field."""
+        if field == "tag":
+            return tuple(tag_key(tag) for tag in self.tags)
+        if field == "base":
+            return tuple(loose_key(base) for base in self.base_models)
+        if field == "creator":
+            return (squeeze(self.creator),) if self.creator else ()
+        value = {"type": self.type, "hub": self.hub, "state": self.state}[field]
+        return (keyword_key(field, value),)
+
+    def number(self, field: str) -> int | None:
+        """The value of a number field."""
+        match field:
+            case "nsfw":
+                return self.nsfw
+            case "downloads":
+                return self.downloads
+            case "likes":
+                return self.likes
+            case "published":
+                return self.published_ms
+            case "updated":
+                return self.updated_ms
+            case "size":
+                return self.size_bytes
+        raise ValueError(f"{field!r} is no number field")
+
+    def flag(self, field: str) -> bool | None:
+        """The value of a flag field; None is unknown."""
+        if field not in FLAG_FIELDS:
+            raise ValueError(f"{field!r} is no flag field")
+        return self.commercial if field == "commercial" else self.owned

@@ -1,0 +1,125 @@
+"""Reads files for what identifies them: a quick fingerprint, and every hash in one read.
+
+Owns how a file is opened (never through a link, never anything but a regular file, so that a FIFO cannot
+hang it) and what happens when it changes under the reader: the result is thrown away, not kept. Plain
+synchronous functions for worker threads; `check` is called between chunks and may raise to stop.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+EDGE_BYTES = 64 << 10
+CHUNK_BYTES = 1 << 20
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class NotRegular(OSError):
+    """The path names a link, a folder, a FIFO, a socket or a device."""
+
+
+class ChangedWhileRead(Exception):
+    """The file changed between the first and the last byte read; what was read means nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What `stat` says of a file's identity and age. The unsigned numbers, as the system gives them."""
+
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+    device: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "Stamp":
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev)
+
+
+@dataclass(frozen=True, slots=True)
+class Hashes:
+    stamp: Stamp
+    fingerprint: bytes
+    sha256: bytes
+    tensor_sha256: bytes | None
+
+
+@contextmanager
+def open_regular(path: str) -> Iterator[int]:
+    """A descriptor of the regular file at `path`. Raises NotRegular or OSError."""
+    handle = os.open(path, _FLAGS)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise NotRegular(f"{path!r} is not a regular file")
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def quick_fingerprint(path: str) -> tuple[Stamp, bytes]:
+    """The file's stamp and a digest of its size, head and tail: 128 KiB read, whatever its size."""
+    with open_regular(path) as handle:
+        stamp = Stamp.of(os.fstat(handle))
+        head = _read_at(handle, 0, EDGE_BYTES)
+        tail_at = max(len(head), stamp.size_bytes - EDGE_BYTES)
+        tail = _read_at(handle, tail_at, stamp.size_bytes - tail_at)
+        return stamp, _fingerprint(stamp.size_bytes, head, tail)
+
+
+def _fingerprint(size_bytes: int, head: bytes, tail: bytes) -> bytes:
+    digest = hashlib.blake2b(size_bytes.to_bytes(8, "little"), digest_size=16)
+    digest.update(head)
+    digest.update(tail)
+    return digest.digest()
+
+
+def _read_at(handle: int, offset: int, length: int) -> bytes:
+    parts: list[bytes] = []
+    while length > 0:
+        part = os.pread(handle, length, offset)
+        if not part:
+            break
+        parts.append(part)
+        offset += len(part)
+        length -= len(part)
+    return b"".join(parts)
+
+
+def read_hashes(path: str, check: Callable[[], None] = lambda: None) -> Hashes:
+    """All hashes of one file in one sequential read.
+
+    Raises NotRegular, OSError, ChangedWhileRead, or whatever `check` raises.
+    """
+    with open_regular(path) as handle:
+        before = Stamp.of(os.fstat(handle))
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        whole = hashlib.sha256()
+        tensors_at = _tensors_at(handle, before.size_bytes)
+        tensors = hashlib.sha256() if tensors_at is not None else None
+        buffer = bytearray(CHUNK_BYTES)
+        view = memoryview(buffer)
+        done = 0
+        while count := os.readv(handle, [buffer]):
+            check()
+            whole.update(view[:count])
+            if tensors is not None and tensors_at is not None and done + count > tensors_at:
+                tensors.update(view[max(0, tensors_at - done) : count])
+            done += count
+            if done > before.size_bytes:
+                break
+        head = _read_at(handle, 0, EDGE_BYTES)
+        tail_at = max(len(head), before.size_bytes - EDGE_BYTES)
+        tail = _read_at(handle, tail_at, before.size_bytes - tail_at)
+        after = Stamp.of(os.fstat(handle))
+        if before != after or done != before.size_bytes:
+            raise ChangedWhileRead(f"{path!r} changed while it was read")
+        return Hashes(
+            before,
+            _fingerprint(before.size_bytes, head, tail),
+            whole.digest(),
+            tensors.digest() if tensors is not None else None,
+        )
