@@ -202,7 +202,9 @@ class Contents:
         self._large: dict[ContentKey, Described] = {}
         self._base = functools.lru_cache(maxsize=12)(self._build)
 
-    def key(self, kind: str, number: int, *, variant: int = 0, base: int | None = None) -> ContentKey:
+    def key(
+        self, kind: str, number: int, *, variant: int = 0, base: int | None = None
+    ) -> ContentKey:
         """The content number `number` of a kind; equal numbers mean equal bytes."""
         tail = hashlib.blake2b(b"%d:%d" % (self._seed, number), digest_size=32).digest()
         pick = int.from_bytes(tail[:4], "little") if base is None else base

@@ -51,7 +51,9 @@ class Source(Protocol):
 class SyntheticSource:
     verbatim = False
 
-    def __init__(self, count: int, seed: int, contents: Contents, large_files: Sequence[int]) -> None:
+    def __init__(
+        self, count: int, seed: int, contents: Contents, large_files: Sequence[int]
+    ) -> None:
         self.count = count
         self.make = Synthesizer(seed, count, contents)
         self.base = SyntheticStrand(self.make, count, BIRTH_MS)
@@ -168,11 +170,10 @@ class Catalog:
         contents: Contents,
         *,
         seed: int = 1,
-        strict_visibility: bool = False,
     ) -> None:
         self.sources = list(sources)
         self.contents = contents
-        self.strict_visibility = strict_visibility
+        self.changes = 0
         self.now_ms = BIRTH_MS + 3_600_000
         self._overlays: dict[int, Overlay] = {}
         self._random = random.Random(seed)
@@ -274,6 +275,7 @@ class Catalog:
         Words of existing models take ids, or a number: so many are picked by the seed.
         """
         done: dict[str, list[int]] = {}
+        self.changes += 1
         unknown = set(wanted) - {"add", "set", "file_names", *_CHANGES, "new_version"}
         if unknown:
             raise ValueError(f"unknown change: {', '.join(sorted(unknown))}")

@@ -92,7 +92,12 @@ class Fault:
         return "regex" not in match or bool(re.search(str(match["regex"]), request.target))
 
     def to_json(self) -> dict[str, object]:
-        return {"match": dict(self.match), "do": dict(self.do), "seen": self.seen, "used": self.used}
+        return {
+            "match": dict(self.match),
+            "do": dict(self.do),
+            "seen": self.seen,
+            "used": self.used,
+        }
 
 
 class Faults:

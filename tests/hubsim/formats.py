@@ -183,9 +183,7 @@ def _zip(members: Sequence[tuple[str, bytes]], compression: int) -> Base:
     return Base(buffer.getvalue()[:-2] + struct.pack("<H", TAIL_SIZE), bytes)
 
 
-def _torch_archive(
-    rng: random.Random, head: bytes, tensors: Sequence[Tensor], foot: bytes
-) -> Base:
+def _torch_archive(rng: random.Random, head: bytes, tensors: Sequence[Tensor], foot: bytes) -> Base:
     pickle = [b"\x80\x02", head]
     members: list[tuple[str, bytes]] = []
     for number, (name, shape) in enumerate(tensors):

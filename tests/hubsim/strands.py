@@ -127,7 +127,9 @@ class SyntheticStrand:
         if order in (Order.RATED, Order.DOWNLOADED):
             start = 0
             if bound:
-                start = _first_rank(self._count, lambda rank: self._popular(order, rank) > bound.key)
+                start = _first_rank(
+                    self._count, lambda rank: self._popular(order, rank) > bound.key
+                )
             for rank in range(start, self._count):
                 index = self._unscale * (rank - self._shift) % self._count
                 yield self._popular(order, rank), model_id(index)

@@ -112,7 +112,18 @@ CHINESE_SENTENCES = (
     "建议采样器 Euler a，步数 25 到 35。",
     "本模型由多个模型融合而成，不需要外挂 VAE。",
 )
-VERSION_NAMES = ("v1.0", "v2.0", "v3.0", "V1", "fp16", "pruned", "Illustrious", "XL", "beta", "final")
+VERSION_NAMES = (
+    "v1.0",
+    "v2.0",
+    "v3.0",
+    "V1",
+    "fp16",
+    "pruned",
+    "Illustrious",
+    "XL",
+    "beta",
+    "final",
+)
 CREATOR_HEADS = (
     "Aki", "Blue", "Cinder", "Dusk", "Ember", "Frost", "Glyph", "Haru", "Ink", "Juno", "Kite",
     "Lumen", "Moss", "Nori", "Opal", "Pixel", "Quill", "Rune", "Sumi", "Tofu", "Umber", "Vela",

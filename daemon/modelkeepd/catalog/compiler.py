@@ -20,6 +20,7 @@ from modelkeepd.catalog.text import (
     Pattern,
     has_japanese,
     has_kana_or_han,
+    joined_tokens,
     squeeze,
     tokens,
 )
@@ -29,8 +30,6 @@ from modelkeepd.catalog.tree import And, Everything, Flag, Keyword, Not, Or, Ran
 FORMAT = 1
 
 MARKER_KEY = "marker"
-# Stands between two texts in one field, so that no phrase reaches over; never a token itself.
-_GAP = " | "
 _NAME_BOOST = 2.0
 _MORPHEME_BOOST = 0.5
 _MAX_BOOSTED_WORDS = 8
@@ -69,9 +68,8 @@ def document(model: Projection) -> tantivy.Document:
     result = tantivy.Document()
     text, number = result.add_text, result.add_integer
     parts = model.parts()
-    name = " ".join(tokens(model.name))
-    text("name", name)
-    text("body", _GAP.join([name, *(" ".join(tokens(part)) for part in parts[1:])]))
+    text("name", " ".join(tokens(model.name)))
+    text("body", joined_tokens(parts))
     if any(map(has_japanese, parts)):
         text("morphemes", " ".join(MORPHOLOGY.words(parts)))
     text("key", str(model.model_key))

@@ -6,6 +6,7 @@ which fields are compared are made here alone, so that the index and the evaluat
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from modelkeepd.catalog.text import loose_key, squeeze, tag_key
 
@@ -29,25 +30,30 @@ def nsfw_level(mask: int | None) -> int | None:
     return 1 << (mask.bit_length() - 1)
 
 
+@lru_cache(1_000)
 def type_key(name: str) -> str:
     """How types are compared: ``Textual Inversion`` and ``embedding`` are TextualInversion."""
     key = loose_key(name)
     return _TYPE_ALIASES.get(key, key)
 
 
+@lru_cache(100)
 def hub_key(name: str) -> str:
     """How hubs are compared: ``hf`` is huggingface."""
     key = loose_key(name)
     return _HUB_ALIASES.get(key, key)
 
 
+# tags and base models recur from model to model
+_tag_key, _base_key = lru_cache(10_000)(tag_key), lru_cache(1_000)(loose_key)
+
 _KEY_OF: dict[str, Callable[[str], str]] = {
-    "tag": tag_key,
+    "tag": _tag_key,
     "type": type_key,
-    "base": loose_key,
+    "base": _base_key,
     "creator": squeeze,
     "hub": hub_key,
-    "state": loose_key,
+    "state": _base_key,
 }
 
 
@@ -87,9 +93,9 @@ class Projection:
     def keys(self, field: str) -> tuple[str, ...]:
         """The keys of a keyword field."""
         if field == "tag":
-            return tuple(tag_key(tag) for tag in self.tags)
+            return tuple(_tag_key(tag) for tag in self.tags)
         if field == "base":
-            return tuple(loose_key(base) for base in self.base_models)
+            return tuple(_base_key(base) for base in self.base_models)
         if field == "creator":
             return (squeeze(self.creator),) if self.creator else ()
         value = {"type": self.type, "hub": self.hub, "state": self.state}[field]

@@ -25,6 +25,9 @@ WORD_MAX_CHARS = 64
 # A description beyond this is an attack or a log; its beginning is indexed.
 TEXT_MAX_CHARS = 100_000
 
+# Stands between two texts in one field, so that no phrase reaches over; never in a token.
+GAP = "\0"
+
 _KANA = "\u3031-\u3035\u3041-\u3096\u3099\u309a\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff"
 _HAN = "\u3005-\u3007\u3021-\u3029\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _HANGUL = "\u1100-\u11ff\uac00-\ud7a3"
@@ -36,10 +39,12 @@ _MARKS = "\u0300-\u036f\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u0670\u0900-\u096
 
 _TOKEN = re.compile(f"[{_PAIRED}]+|(?:[^\\W_{_PAIRED}]|[{_MARKS}])+")
 _ASCII_TOKEN = re.compile("[a-z0-9]+")
+_ASCII_TOKEN_OR_GAP = re.compile("[a-z0-9]+|\0")
+_LONG_ASCII_WORD = re.compile(f"[a-z0-9]{{{WORD_MAX_CHARS + 1}}}")
 _IS_PAIRED = re.compile(f"[{_PAIRED}]")
 _FIRST_PAIRED = "\u0e01"
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_HAS_KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa]")
+_HAS_KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa\uff66-\uff9d]")  # the last: half-width
 _JAPANESE_RUN = re.compile(f"[{_KANA}{_HAN}]+")
 _SPACES = re.compile(r"\s+")
 _SEPARATORS = re.compile(r"[\s_\-]+")
@@ -80,10 +85,7 @@ def tokens(text: str) -> list[str]:
     """The tokens of a text in the order of their positions."""
     text = normalize(text[:TEXT_MAX_CHARS])
     if text.isascii():
-        found = _ASCII_TOKEN.findall(text)
-        if any(len(word) > WORD_MAX_CHARS for word in found):
-            found = [word[:WORD_MAX_CHARS] for word in found]
-        return found
+        return _cut(_ASCII_TOKEN.findall(text), text)
     result: list[str] = []
     for run in _TOKEN.findall(text):
         if is_paired(run[0]):
@@ -92,6 +94,23 @@ def tokens(text: str) -> list[str]:
         else:
             result.append(run[:WORD_MAX_CHARS])
     return result
+
+
+def joined_tokens(texts: Sequence[str]) -> str:
+    """The tokens of several texts, blanks between, ``GAP`` between two texts.
+
+    The same as ``tokens`` of each; English texts, which are most, are cut in one go.
+    """
+    if all(map(str.isascii, texts)) and sum(map(len, texts)) <= TEXT_MAX_CHARS:
+        whole = GAP.join(text.replace(GAP, " ") for text in texts).lower()
+        return " ".join(_cut(_ASCII_TOKEN_OR_GAP.findall(whole), whole))
+    return f" {GAP} ".join(" ".join(tokens(text)) for text in texts)
+
+
+def _cut(words: list[str], text: str) -> list[str]:
+    if _LONG_ASCII_WORD.search(text) is None:
+        return words
+    return [word[:WORD_MAX_CHARS] for word in words]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +149,7 @@ def pattern(text: str, *, prefix: bool = False) -> Pattern:
 
 def has_japanese(text: str) -> bool:
     """Whether the text has kana. Han alone may as well be Chinese."""
-    return not text.isascii() and _HAS_KANA.search(normalize(text)) is not None
+    return not text.isascii() and _HAS_KANA.search(text) is not None
 
 
 def has_kana_or_han(text: str) -> bool:

@@ -107,9 +107,7 @@ class DocumentCodec:
             size = zstandard.frame_content_size(blob)
             if size > MAX_DOCUMENT_BYTES:
                 raise DocumentDamaged(f"a document claims {size} bytes")
-            return self._decompressor(dict_id).decompress(
-                blob, max_output_size=MAX_DOCUMENT_BYTES
-            )
+            return self._decompressor(dict_id).decompress(blob, max_output_size=MAX_DOCUMENT_BYTES)
         except (zstandard.ZstdError, KeyError) as exc:
             raise DocumentDamaged(f"a kept document (dictionary {dict_id}): {exc}") from exc
 

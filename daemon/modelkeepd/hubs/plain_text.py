@@ -26,7 +26,6 @@ _SEEN = {
     **{form.format(name): "" for name in _INLINE for form in ("{}", "/{}")},
 }
 _HIDDEN = re.compile(r"<(script|style)\b[^<>]*>[^<]*</\1\s*>", re.IGNORECASE)
-_COMMENT = re.compile(r"<!--(?:[^-]|-(?!->))*-->")
 _BLANKS = re.compile(r"[^\S\n]+")
 
 
@@ -35,13 +34,23 @@ def plain_text(source: str) -> str:
     text = source[:MAX_HTML]
     if "<" in text:
         if "<!--" in text:
-            text = _COMMENT.sub(" ", text)
+            text = _without_comments(text)
         if "</s" in text or "</S" in text:
             text = _HIDDEN.sub(" ", text)
         text = _without_tags(text)
     if "&" in text:
         text = html.unescape(text)
     return tidy(text, MAX_TEXT)
+
+
+def _without_comments(text: str) -> str:
+    # no regular expression: a thousand openings without an end would make it quadratic
+    out, at = [], 0
+    while (start := text.find("<!--", at)) >= 0 and (end := text.find("-->", start + 4)) >= 0:
+        out.append(text[at:start])
+        at = end + 3
+    out.append(text[at:])
+    return " ".join(out)
 
 
 def _without_tags(text: str) -> str:
@@ -51,7 +60,8 @@ def _without_tags(text: str) -> str:
         tag, closed, after = part.partition(">")
         instead = _SEEN.get(tag)
         if instead is None:
-            instead = _classify(tag) if closed else None
+            if closed:  # with attributes, or in capitals
+                instead = _SEEN.get(tag.split(maxsplit=1)[0].lower() if tag.strip() else "")
             if instead is None:
                 # no element: prompts are written into descriptions unescaped, and
                 # `<lora:name:0.8>` is something people search for
@@ -63,19 +73,12 @@ def _without_tags(text: str) -> str:
     return "".join(out)
 
 
-def _classify(tag: str) -> str | None:
-    name = tag.lstrip("/").split(maxsplit=1)[:1]
-    word = name[0].rstrip("/").lower() if name else ""
-    if word in _BLOCKS:
-        return "\n"
-    return "" if word in _INLINE else None
-
-
 def tidy(text: str, limit: int) -> str:
     """Text without control characters and runs of blanks, at most ``limit`` characters."""
     if len(text) > limit:
         text = text[:limit]
     if not text.isprintable():
+        text = text.replace("\xa0", " ").replace("\u3000", " ")
         lines = text.split("\n")
         if not all(map(str.isprintable, lines)):
             lines = "".join(map(_shown, text)).split("\n")

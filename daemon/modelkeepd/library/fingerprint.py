@@ -1,8 +1,9 @@
-"""Reads files for what identifies them: a quick fingerprint, and every hash in one read.
+"""Reads files for what identifies them: a quick fingerprint, and the sha256 in one read.
 
-Owns how a file is opened (never through a link, never anything but a regular file, so that a FIFO cannot
-hang it) and what happens when it changes under the reader: the result is thrown away, not kept. Plain
-synchronous functions for worker threads; `check` is called between chunks and may raise to stop.
+Owns how a file is opened (never through a link, never anything but a regular file, so that a FIFO
+cannot hang it) and what happens when it changes under the reader: the result is thrown away, not
+kept. Plain synchronous functions for worker threads; `check` is called between chunks and may
+raise to stop.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ class ChangedWhileRead(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What `stat` says of a file's identity and age. The unsigned numbers, as the system gives them."""
+    """What `stat` says of a file's identity and age, in the system's own unsigned numbers."""
 
     size_bytes: int
     mtime_ns: int
@@ -44,7 +45,6 @@ class Hashes:
     stamp: Stamp
     fingerprint: bytes
     sha256: bytes
-    tensor_sha256: bytes | None
 
 
 @contextmanager
@@ -89,7 +89,7 @@ def _read_at(handle: int, offset: int, length: int) -> bytes:
 
 
 def read_hashes(path: str, check: Callable[[], None] = lambda: None) -> Hashes:
-    """All hashes of one file in one sequential read.
+    """Fingerprint and sha256 of one file in one sequential read.
 
     Raises NotRegular, OSError, ChangedWhileRead, or whatever `check` raises.
     """
@@ -98,16 +98,12 @@ def read_hashes(path: str, check: Callable[[], None] = lambda: None) -> Hashes:
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         whole = hashlib.sha256()
-        tensors_at = _tensors_at(handle, before.size_bytes)
-        tensors = hashlib.sha256() if tensors_at is not None else None
         buffer = bytearray(CHUNK_BYTES)
         view = memoryview(buffer)
         done = 0
         while count := os.readv(handle, [buffer]):
             check()
             whole.update(view[:count])
-            if tensors is not None and tensors_at is not None and done + count > tensors_at:
-                tensors.update(view[max(0, tensors_at - done) : count])
             done += count
             if done > before.size_bytes:
                 break
@@ -117,9 +113,4 @@ def read_hashes(path: str, check: Callable[[], None] = lambda: None) -> Hashes:
         after = Stamp.of(os.fstat(handle))
         if before != after or done != before.size_bytes:
             raise ChangedWhileRead(f"{path!r} changed while it was read")
-        return Hashes(
-            before,
-            _fingerprint(before.size_bytes, head, tail),
-            whole.digest(),
-            tensors.digest() if tensors is not None else None,
-        )
+        return Hashes(before, _fingerprint(before.size_bytes, head, tail), whole.digest())

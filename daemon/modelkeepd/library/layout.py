@@ -1,7 +1,7 @@
 """Where a model's file belongs below a root, for each program's arrangement of folders. Pure.
 
-Owns the tables. The hub's words for types and for kinds of file are compared without case; a word that
-no table knows goes to `other`, so that a new type on the hub never stops a download.
+Owns the tables. The hub's words for types and for kinds of file are compared without case; a word
+that no table knows goes to `other`, so that a new type on the hub never stops a download.
 """
 
 from collections.abc import Iterable, Mapping
@@ -134,8 +134,8 @@ def folder_for(
 ) -> PurePosixPath:
     """The folder, relative to the root, for a file of this kind of a model of this type.
 
-    An unknown layout is treated as `flat`, where everything lies in the root itself. `base_model` is
-    accepted for layouts that sort by it; none of these do.
+    An unknown layout is treated as `flat`, where everything lies in the root itself. `base_model`
+    is for layouts that sort by it; none of these do.
     """
     folders = _FOLDERS[canonical_layout(layout) or "flat"]
     if not folders:

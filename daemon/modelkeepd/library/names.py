@@ -1,4 +1,5 @@
-"""Which names in a watched folder are model files, which are unfinished, which folders are not entered.
+"""Which names in a watched folder are model files, which are unfinished, which folders are not
+entered.
 
 Pure; the walk and the watcher ask the same table, so that they agree.
 """

@@ -1,8 +1,9 @@
 """Paths as text: reversible for every file name a disk can hold. Pure.
 
-SQLite, msgpack and JSON want valid Unicode; file names are bytes. A byte that is no UTF-8 becomes one
-character of the last private-use plane (U+10FF00 plus the byte), and so do the bytes of a name that
-really uses those characters: two files never share a text, and `from_text` gives the very name back.
+SQLite, msgpack and JSON want valid Unicode; file names are bytes. A byte that is no UTF-8 becomes
+one character of the last private-use plane (U+10FF00 plus the byte), and so do the bytes of a
+name that really uses those characters: two files never share a text, and `from_text` gives the
+very name back.
 """
 
 import os

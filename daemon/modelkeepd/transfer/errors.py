@@ -23,6 +23,7 @@ class TransferError(Exception):
 
     code: ClassVar[str] = "internal"
     default_retryable: ClassVar[bool] = False
+    patience: ClassVar[int | None] = None  # attempts, where fewer than the policy's make sense
 
     def __init__(
         self,
@@ -89,12 +90,20 @@ class NotAFile(TransferError):
 
     code = "corrupt"
     default_retryable = True
+    patience = 3
 
 
 class RangeLie(TransferError):
     """The answer does not fit the range asked for; nothing of it was written."""
 
     code = "corrupt"
+    default_retryable = True
+
+
+class RangeIgnored(TransferError):
+    """The whole file came in answer to a range: some stores do so now and then."""
+
+    code = "unavailable"
     default_retryable = True
 
 

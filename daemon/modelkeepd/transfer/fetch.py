@@ -69,10 +69,11 @@ class Span:
 
 
 class Sink(Protocol):
-    """Where bytes go. ``restart`` and ``write`` are called in an engine thread, one at a time."""
+    """Where bytes go. Both are called outside trio's thread, one at a time."""
 
-    def restart(self) -> None:
-        """The whole file comes although a part was asked for: forget what is there."""
+    def begin(self, accepted: Accepted) -> None:
+        """Once an answer, before its first byte. ``restarted``: forget what was held; else what
+        comes continues it. Raises to refuse the bytes (no room for ``total``)."""
 
     def write(self, position: int, data: memoryview) -> None:
         """Store all of ``data`` at ``position``; raises OSError or TransferError."""
@@ -97,6 +98,7 @@ class FetchRequest:
     tolerance_bytes: int = 0
     validator: Validator | None = None  # of the bytes already held
     user_agent: str = USER_AGENT
+    insist_on_range: bool = False  # a whole body in answer to a range is an error, not a restart
     hash_known: bool = False  # a blend would be found out: another host may continue the file
 
 
@@ -132,7 +134,7 @@ class _Hop:
         self.head = Head(0, ())
         self.accepted: Accepted | None = None
         self._limit: int | None = None
-        self._restart = False
+        self.sink_begun = False
 
     def begin(self, status: int, headers: list[tuple[str, str]], version: str) -> int | None:
         self.head = Head(status, headers, version)
@@ -145,7 +147,6 @@ class _Hop:
         elif self._asked.expected_bytes is not None:
             # One byte of room shows an endless or overlong body; it is never written.
             self._limit = self._asked.expected_bytes + self._asked.tolerance_bytes
-        self._restart = accepted.restarted
         self._progress.position = accepted.position
         return accepted.position
 
@@ -159,10 +160,13 @@ class _Hop:
         if self.accepted is not None and self.accepted.position == 0:
             refuse_page_body(first, self._asked, self._url)
 
+    def begin_sink(self) -> None:
+        if not self.sink_begun and self.accepted is not None:
+            self.sink_begun = True
+            self._sink.begin(self.accepted)
+
     def write(self, position: int, data: memoryview) -> None:
-        if self._restart:
-            self._restart = False
-            self._sink.restart()
+        self.begin_sink()
         self._sink.write(position, data)
         self._progress.received_bytes += len(data)
         self._progress.position = position + len(data)
@@ -208,6 +212,8 @@ class CurlFetcher:
             if hop.accepted is None:
                 now_ms = time.time_ns() // 1_000_000
                 raise refusal(hop.head, ending.aside, asked, url, now_ms)
+            if not hop.sink_begun:  # an empty body
+                await trio.to_thread.run_sync(hop.begin_sink)
             return _result(hop, hop.accepted, ending, request, chain)
 
     async def _classes(self, home: Url) -> frozenset[str]:
@@ -292,6 +298,7 @@ def _asked(request: FetchRequest, url: Url, *, at_home: bool) -> Asked:
         end=end,
         held=span.start,
         ranged=start > 0 or end is not None,
+        insist_on_range=request.insist_on_range and start > 0,
         expected_bytes=request.expected_bytes,
         tolerance_bytes=request.tolerance_bytes,
         validator=validator,

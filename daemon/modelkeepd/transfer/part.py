@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from modelkeepd import failpoints
 from modelkeepd.transfer.errors import NoSpace, PartBusy, PartLost, TransferError, disk_error
-from modelkeepd.transfer.response import Validator
+from modelkeepd.transfer.response import Accepted, Validator
 from modelkeepd.transfer.segments import (
     SegmentMap,
     add_range,
@@ -110,11 +110,26 @@ class PartFile:
     def validator(self) -> Validator | None:
         return self._map.validator
 
+    @property
+    def total_bytes(self) -> int | None:
+        """The whole length, as the source of the held bytes announced it."""
+        return self._map.total_bytes
+
     def identity(self) -> Identity:
         found = os.fstat(self.fd)
         return Identity(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
     # The sink -----------------------------------------------------------------------------
+
+    def begin(self, accepted: Accepted) -> None:
+        """The answer's first byte is due: whose it is, and room for all of them."""
+        if accepted.restarted:
+            self.restart()
+        if accepted.total is not None:
+            self.reserve(accepted.total)
+        with self._lock:
+            self._map.validator, self._map.total_bytes = accepted.validator, accepted.total
+            self._save()
 
     def restart(self) -> None:
         """Forget everything: the file remote or local is not what it was."""
@@ -155,12 +170,6 @@ class PartFile:
 
     # Between ------------------------------------------------------------------------------
 
-    def expect(self, validator: Validator, total_bytes: int | None) -> None:
-        """What the bytes to come belong to; reserves the room for them."""
-        with self._lock:
-            self._map.validator, self._map.total_bytes = validator, total_bytes
-            self._save()
-
     def reserve(self, total_bytes: int) -> None:
         """Room for the whole file, now; raises NoSpace saying how much is missing."""
         allocated = os.fstat(self.fd).st_blocks * 512
@@ -200,6 +209,12 @@ class PartFile:
             if restarts == self._restarts:
                 self._map.durable = written
             self._save()
+
+    def park(self) -> None:
+        """Before leaving it for later: remember every byte that is there."""
+        if not self.poisoned:
+            with contextlib.suppress(TransferError, OSError):
+                self.checkpoint()
 
     # The end ------------------------------------------------------------------------------
 
@@ -310,6 +325,3 @@ def _preallocate(fd: int, total_bytes: int) -> None:
             return
     if os.fstat(fd).st_size < total_bytes:
         os.ftruncate(fd, total_bytes)
-
-
-__all__ = ["Identity", "PartFile", "TransferError", "check_space", "drop_part"]

@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from modelkeepd import failpoints
@@ -107,23 +108,22 @@ class Destination:
             return None
         return Identity(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
-    def quarantine(self, part_name: str, shown_name: str) -> Path | None:
-        """Move a part where nothing loads it; repeatable. None: there is no part any more."""
-        fd = _walk(self._home_fd, self._work.parent, PurePosixPath(WORK_FOLDER, "quarantine"),
-                   make=True)  # fmt: skip
+    def quarantine_path(self, part_name: str, shown_name: str) -> Path:
+        """Where ``quarantine`` moves this part."""
+        return self._work / "quarantine" / f"{shown_name}.{part_name[-8:]}.quarantined"
+
+    def quarantine(self, part_name: str, shown_name: str) -> None:
+        """Move a part where nothing loads it; repeatable."""
+        target = self.quarantine_path(part_name, shown_name)
+        folder = PurePosixPath(WORK_FOLDER, "quarantine")
+        fd = _walk(self._home_fd, self._work.parent, folder, make=True)
         try:
-            name = f"{shown_name}.{part_name[-8:]}.quarantined"
             with contextlib.suppress(FileNotFoundError):
                 os.chmod(part_name + ".part", 0o600, dir_fd=self.parts_fd)
-                os.rename(part_name + ".part", name, src_dir_fd=self.parts_fd, dst_dir_fd=fd)
+                os.rename(part_name + ".part", target.name, src_dir_fd=self.parts_fd, dst_dir_fd=fd)
                 os.fsync(fd)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(part_name + ".map", dir_fd=self.parts_fd)
-            try:
-                os.stat(name, dir_fd=fd, follow_symlinks=False)
-            except FileNotFoundError:
-                return None
-            return self._work / "quarantine" / name
         finally:
             os.close(fd)
 
@@ -145,16 +145,23 @@ class Destination:
             )
 
 
-def check_root(root: Path) -> None:
-    """Raises what would stop every download into this root, before one is queued."""
+@contextlib.contextmanager
+def open_root(root: Path) -> Iterator[int]:
+    """A descriptor of the root; raises DestinationOffline or DestinationRefused."""
     fd = _open_root(root)
     try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def check_root(root: Path) -> None:
+    """Raises what would stop every download into this root, before one is queued."""
+    with open_root(root) as fd:
         if os.fstatvfs(fd).f_flag & os.ST_RDONLY or not os.access(root, os.W_OK | os.X_OK):
             raise DestinationRefused(
                 f"{root} is read-only for this user", "choose another transfer.root, or mend it"
             )
-    finally:
-        os.close(fd)
 
 
 def _open_root(root: Path) -> int:

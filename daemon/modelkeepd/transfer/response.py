@@ -16,6 +16,7 @@ from modelkeepd.transfer.errors import (
     EncodingRefused,
     LinkExpired,
     NotAFile,
+    RangeIgnored,
     RangeLie,
     Refused,
     SourceBroken,
@@ -77,6 +78,7 @@ class Asked:
         0  # bytes we have before the span; more than ``start`` when they cannot be continued
     )
     ranged: bool = False
+    insist_on_range: bool = False
     expected_bytes: int | None = None  # of the whole file
     tolerance_bytes: int = 0  # some hubs round their sizes
     validator: Validator | None = None
@@ -118,8 +120,17 @@ def judge(head: Head, asked: Asked, url: Url) -> Accepted:
             f"{url.origin} answered {head.status} where a file was due", status=head.status
         )
     _check_expected(length, asked, url)
+    if asked.insist_on_range and _same_version(asked.validator, validator):
+        raise RangeIgnored(f"{url.origin} ignored the range and sent the whole file")
     validator = _with_total(validator, length)
     return Accepted(0, length, length, asked.held > 0, framed, validator)
+
+
+def _same_version(before: Validator | None, now: Validator) -> bool:
+    """Nothing says that the file changed: the server merely did not listen."""
+    if before is None or before.origin != now.origin:
+        return True
+    return before.etag == now.etag
 
 
 def _with_total(validator: Validator, total: int | None) -> Validator:

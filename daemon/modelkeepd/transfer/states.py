@@ -33,6 +33,7 @@ class Event(StrEnum):
     FETCHED = "fetched"  # every byte is in the part file
     MATCHED = "matched"  # size and hash agree, the part is durable
     REPAIR = "repair"  # wrong content, first time
+    CORRUPT = "corrupt"  # wrong content, and a repair would not help or did not
     PASSED = "passed"  # the scan allows it
     REFUSED = "refused"  # the scan, or the policy, does not
     PLACED = "placed"  # renamed, durable, in the library
@@ -80,6 +81,7 @@ def _table() -> dict[tuple[State, Event], Outcome]:
             State.DOWNLOADING,
             (Effect.DROP_PART, Effect.DOWNLOAD),
         ),
+        (State.VERIFYING, Event.CORRUPT): (State.FAILED, (Effect.DROP_PART,)),
         (State.SCANNING, Event.PASSED): (State.PLACING, (Effect.PLACE,)),
         (State.SCANNING, Event.REFUSED): (State.QUARANTINED, (Effect.QUARANTINE_PART,)),
         (State.PLACING, Event.PLACED): (State.DONE, ()),

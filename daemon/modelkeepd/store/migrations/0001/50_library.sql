@@ -19,7 +19,7 @@ CREATE TABLE library_file (
   size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, device INTEGER NOT NULL,
   fingerprint BLOB,                              -- of size, head and tail; NULL until read
   sha256 BLOB,                                   -- 32 bytes; NULL until hashed
-  tensor_sha256 BLOB,                            -- of the tensor bytes alone (AutoV3), safetensors only
+  sha256_before BLOB,                            -- touched since it was hashed: what it was then
   state TEXT NOT NULL,                           -- present | missing
   file_key INTEGER, model_key INTEGER,           -- what the catalog says it is
   verdict TEXT,                                  -- the scanner's; NULL until scanned
@@ -33,6 +33,7 @@ CREATE INDEX library_file_inode ON library_file (inode, size_bytes);
 CREATE INDEX library_file_sha256 ON library_file (sha256) WHERE sha256 IS NOT NULL;
 CREATE INDEX library_file_fingerprint ON library_file (fingerprint) WHERE fingerprint IS NOT NULL;
 CREATE INDEX library_file_model ON library_file (model_key) WHERE model_key IS NOT NULL;
-CREATE INDEX library_file_unhashed ON library_file (retry_ms) WHERE sha256 IS NULL AND state = 'present';
+CREATE INDEX library_file_unhashed ON library_file (retry_ms)
+  WHERE state = 'present' AND (sha256 IS NULL OR fingerprint IS NULL);
 CREATE TABLE library_expected (                  -- paths that a download is placing just now
   path TEXT PRIMARY KEY, since_ms INTEGER NOT NULL) STRICT;

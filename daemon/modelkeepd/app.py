@@ -1,0 +1,151 @@
+"""The composition root: makes the parts, lists their order, runs them, ends them.
+
+Start order: lock, store, maintenance, library, catalog, transfer, sync, rpc; stopping is the
+exact reverse. Everything that differs in a test (clocks, VFS) is handed in here.
+"""
+
+import functools
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+from modelkeep_protocol.paths import Paths
+
+from modelkeepd import exit_codes, logs, platform
+from modelkeepd.clocks import Clocks
+from modelkeepd.settings import BadSettings, Settings, load_settings
+from modelkeepd.store import StoreCorrupt, StoreError, StoreTooNew, open_store
+from modelkeepd.supervise import StopRequest, Supervisor
+from modelkeepd.wiring import Daemon
+
+log = logging.getLogger(__name__)
+
+# SIGTERM to end, work in flight included (issue: within 5 s)
+STOP_LIMIT_S = 4.5
+
+
+def main(paths: Paths, flags: Sequence[str], *, check_only: bool = False) -> int:
+    """Run the daemon for ``paths`` until it is asked to stop; returns its exit code."""
+    os.umask(0o077)
+    try:
+        settings, warnings = load_settings(Path(paths.config_file), flags=flags)
+    except BadSettings as exc:
+        print(f"modelkeepd: {exc}", file=sys.stderr)
+        return exit_codes.CONFIG
+    logs.configure(settings.log.level, settings.log.format)
+    for warning in warnings:
+        log.warning("settings", extra={"facts": {"warning": warning}})
+    if check_only:
+        print(f"{paths.config_file}: {len(warnings)} warnings, no errors")
+        return exit_codes.CLEAN
+    try:
+        for folder in (paths.config_dir, paths.state_dir, paths.cache_dir, paths.runtime_dir):
+            platform.private_folder(Path(folder))
+        lock = platform.InstanceLock(Path(paths.lock))
+    except platform.AlreadyRunning as exc:
+        print(
+            f"modelkeepd: {exc}\n"
+            "  There is one daemon for each home; its clients find it by themselves.\n"
+            "  Stop it with `modelkeep stop`, or give this one its own MODELKEEP_HOME.",
+            file=sys.stderr,
+        )
+        return exit_codes.ALREADY_RUNNING
+    except OSError as exc:
+        print(f"modelkeepd: can't use its folders: {exc}", file=sys.stderr)
+        return exit_codes.CONFIG
+    try:
+        return trio.run(
+            functools.partial(serve, paths, settings, warnings), strict_exception_groups=True
+        )
+    except* StoreTooNew as group:
+        return _store_failed(group)
+    except* StoreCorrupt as group:
+        return _store_failed(group)
+    except* StoreError as group:
+        return _store_failed(group)
+    finally:
+        lock.release()
+
+
+def _store_failed(group: BaseExceptionGroup[StoreError]) -> int:
+    print(f"modelkeepd: {group.exceptions[0]}", file=sys.stderr)
+    return exit_codes.STORE
+
+
+async def serve(
+    paths: Paths, settings: Settings, warnings: Sequence[str], clocks: Clocks | None = None
+) -> int:
+    """Open the store, run the services, wait for the end. Returns the exit code."""
+    stop = StopRequest()
+    clocks = clocks or Clocks()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_watch_signals, stop)
+        nursery.start_soon(_leave_in_time, stop)
+        async with open_daemon(paths, settings, warnings, stop, clocks) as daemon:
+            late = await daemon.supervisor.run(on_ready=functools.partial(_ready, daemon))
+            platform.notify("STOPPING=1")
+        nursery.cancel_scope.cancel(reason="stopped")
+    log.info("stopped", extra={"facts": {"reason": stop.reason}})
+    if late:
+        return exit_codes.OVERRUN
+    return exit_codes.CRASHED if stop.failed else exit_codes.CLEAN
+
+
+@asynccontextmanager
+async def open_daemon(
+    paths: Paths,
+    settings: Settings,
+    warnings: Sequence[str],
+    stop: StopRequest,
+    clocks: Clocks,
+    *,
+    vfs: str | None = None,
+) -> AsyncIterator[Daemon]:
+    """The daemon with its store open and nothing started; tests use this too."""
+    async with open_store(Path(paths.database), clocks=clocks, vfs=vfs) as store:
+        daemon = Daemon(paths, settings, warnings, store, stop, clocks)
+        try:
+            yield daemon
+        finally:
+            with trio.CancelScope(shield=True):
+                await daemon.aclose()
+
+
+def _ready(daemon: Daemon) -> None:
+    platform.notify("READY=1", f"STATUS=serving {daemon.paths.socket}")
+    log.info(
+        "ready", extra={"facts": {"socket": daemon.paths.socket, "epoch": daemon.store.epoch}}
+    )
+
+
+async def _watch_signals(
+    stop: StopRequest, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+        task_status.started()
+        async for number in received:
+            name = signal.Signals(number).name
+            if number == signal.SIGHUP:
+                log.info("settings are read at the start; restart to change them")
+                continue
+            if stop.requested:
+                log.warning("second signal: leaving at once", extra={"facts": {"signal": name}})
+                os._exit(exit_codes.OVERRUN)
+            stop.request(name)
+
+
+async def _leave_in_time(stop: StopRequest) -> None:
+    """Trio can't kill a task that ignores its cancellation, nor a thread that hangs."""
+    await stop.wait()
+    await trio.sleep(STOP_LIMIT_S)
+    log.error("stopping took too long; leaving", extra={"facts": {"limit_s": STOP_LIMIT_S}})
+    logging.shutdown()
+    os._exit(exit_codes.OVERRUN)
+
+
+__all__ = ["Supervisor", "main", "open_daemon", "serve"]

@@ -1,0 +1,194 @@
+"""Walks a folder in the order of its paths and compares it with the rows of the library.
+
+Owns what counts as seen: regular model files, in folders that can be read, through no link.
+Everything else is passed over and counted by reason. Entries come in the order of their texts,
+which is the order the database keeps them in, so that comparing is one merge with neither side
+held in memory. Synchronous, for a worker thread; changes nothing.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import NamedTuple
+
+from modelkeepd.library import names
+from modelkeepd.library.paths import from_text, to_text
+
+
+class Row(NamedTuple):
+    """A present file as the database has it, in the order of the columns read."""
+
+    path: str
+    file_id: int
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+    device: int
+
+
+class Unreadable(NamedTuple):
+    """A folder whose content cannot be told: rows below it are neither confirmed nor gone."""
+
+    prefix: str
+
+
+Entry = tuple[str, os.stat_result]
+
+
+def walk(
+    folder: str,
+    skipped: Counter[str],
+    *,
+    excluded: Collection[str] = (),
+    folders: Callable[[int], None] | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[Entry | Unreadable]:
+    """Yield the model files below `folder` (an OS path) with their stats, ordered by text.
+
+    `excluded` are folders (texts) that belong to other roots; `folders` is told each entered folder's
+    inode; `check` runs once a folder and may raise to stop. A folder that cannot be listed, also the
+    first one, yields Unreadable.
+    """
+    stack = [_listing(folder, to_text(folder), skipped, folders)]
+    while stack:
+        for item in stack[-1]:
+            if isinstance(item, tuple):
+                yield item
+                continue
+            check()
+            text = item[:-1]
+            if text in excluded:
+                skipped["other root"] += 1
+                yield Unreadable(item)
+                continue
+            stack.append(_listing(from_text(text), text, skipped, folders))
+            break
+        else:
+            stack.pop()
+
+
+def _listing(
+    folder: str, text: str, skipped: Counter[str], folders: Callable[[int], None] | None
+) -> Iterator[Entry | Unreadable | str]:
+    """One folder's model files, and its sub-folders as texts that end in '/', in order."""
+    prefix = text if text.endswith("/") else text + "/"
+    found: list[tuple[str, os.DirEntry[str] | None]] = []
+    unfinished: list[str] = []
+    suffixes = names.MODEL_SUFFIXES
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                ending = name.rpartition(".")[2].lower()
+                if ending in suffixes:
+                    if name[0] != ".":
+                        found.append((name if name.isascii() else to_text(name), entry))
+                        continue
+                    skipped["hidden"] += 1
+                elif entry.is_dir(follow_symlinks=False):
+                    if names.enters(name):
+                        found.append((to_text(name) + "/", entry))
+                    else:
+                        skipped["folder not entered"] += 1
+                elif ending in names.UNFINISHED_SUFFIXES:
+                    skipped["unfinished"] += 1
+                    if ending == "aria2":
+                        unfinished.append(to_text(name[:-6]))
+                else:
+                    skipped[_other(entry)] += 1
+    except OSError:
+        skipped["unreadable folder"] += 1
+        yield Unreadable(prefix)
+        return
+    if folders is not None:
+        folders(_inode(folder))
+    found.sort(key=_first)
+    for name, entry in found:
+        if name[-1] == "/":
+            if entry is not None:
+                yield prefix + name
+            continue
+        if entry is None:
+            continue
+        if unfinished and name in unfinished:
+            skipped["unfinished"] += 1
+            continue
+        try:
+            if not entry.is_file(follow_symlinks=False):
+                if entry.is_dir(follow_symlinks=False):
+                    # a folder named like a model: its place in the order is that of "name/"
+                    skipped["folder named like a model"] += 1
+                    yield Unreadable(prefix + name + "/")
+                else:
+                    skipped[_other(entry)] += 1
+                continue
+            yield prefix + name, entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            skipped["unreadable file"] += 1
+
+
+def _first(pair: tuple[str, object]) -> str:
+    return pair[0]
+
+
+def _inode(folder: str) -> int:
+    try:
+        return os.stat(folder).st_ino
+    except OSError:
+        return 0
+
+
+def _other(entry: os.DirEntry[str]) -> str:
+    try:
+        if entry.is_symlink():
+            return "link"
+        if entry.is_file(follow_symlinks=False):
+            return "not a model"
+    except OSError:
+        return "unreadable file"
+    return "special file"
+
+
+def compare(
+    entries: Iterable[Entry | Unreadable], rows: Iterable[Row], counts: Counter[str]
+) -> Iterator[tuple[str, os.stat_result | None, Row | None]]:
+    """Merge both ordered sides; yield only what differs, as (path, stat or None, row or None).
+
+    A stat without a row is new, a row without a stat was not seen, both together differ. `counts["seen"]`
+    is how many files the walk found.
+    """
+    remaining = iter(rows)
+    row = next(remaining, None)
+    seen = 0
+    for entry in entries:
+        if isinstance(entry, Unreadable):
+            prefix = entry.prefix
+            while row is not None and row[0] < prefix:
+                yield row[0], None, row
+                row = next(remaining, None)
+            while row is not None and row[0].startswith(prefix):
+                row = next(remaining, None)
+            continue
+        path, status = entry
+        seen += 1
+        while row is not None and row[0] < path:
+            yield row[0], None, row
+            row = next(remaining, None)
+        if row is None or row[0] != path:
+            yield path, status, None
+            continue
+        inode = status.st_ino
+        if (
+            row[2] != status.st_size
+            or row[3] != status.st_mtime_ns
+            or (row[4] != inode and row[4] != inode - (1 << 64))
+            or row[5] != status.st_dev
+        ):
+            yield path, status, row
+        row = next(remaining, None)
+    while row is not None:
+        yield row[0], None, row
+        row = next(remaining, None)
+    counts["seen"] += seen

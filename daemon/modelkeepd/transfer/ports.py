@@ -1,0 +1,62 @@
+"""What the transfer domain is handed from outside: settings and the functions of its neighbors."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import apsw
+
+from modelkeepd.library.records import PlacedFile
+from modelkeepd.scan.verdicts import Report
+from modelkeepd.secrets import Secret
+from modelkeepd.store import Tx
+from modelkeepd.transfer.fetch import USER_AGENT
+from modelkeepd.transfer.jobs import Job
+from modelkeepd.transfer.origin import Header
+from modelkeepd.transfer.retry import RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlan:
+    """Where a job's bytes are asked for. ``token`` goes to the origin of ``home`` alone."""
+
+    url: str
+    home: str  # the hub's base URL
+    token: Secret | None = None
+    headers: tuple[Header, ...] = ()
+    size_bytes: int | None = None
+    size_tolerance_bytes: int = 0
+    sha256: bytes | None = None
+    user_agent: str = USER_AGENT
+    fallback_url: str | None = None  # tried when ``url`` answers 404
+
+    @property
+    def all_headers(self) -> tuple[Header, ...]:
+        if self.token is None:
+            return self.headers
+        return (*self.headers, ("Authorization", Secret(f"Bearer {self.token.reveal()}")))
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The neighbors' functions."""
+
+    resolve: Callable[[Job], Awaitable[SourcePlan]]  # raises HubError or TransferError
+    scan: Callable[[int, str], Report]  # descriptor, name; blocks; never raises
+    expect: Callable[[Tx, str], None]
+    adopt: Callable[[Tx, PlacedFile], int]
+    owned_path: Callable[[apsw.Connection, bytes], str | None]
+    folder_for: Callable[[str, str, str, str | None], PurePosixPath]
+    detect_layout: Callable[[list[str]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class TransferSettings:
+    root: Path | None  # where new files go; None: nothing is configured
+    layout: str = "auto"
+    parallel_files: int = 3
+    reserve_bytes: int = 512 << 20
+    review: str = "quarantine"  # or "place": what cannot be proven safe is placed with a warning
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    poll_s: float = 5.0  # how often a full or missing volume is looked at again
+    checkpoint_s: float = 5.0  # how often bytes on their way are made durable

@@ -1,0 +1,3 @@
+"""The version, as text that costs no import of package metadata."""
+
+VERSION = "0.1.0"
