@@ -36,7 +36,9 @@ _CHINESE = """
 推荐 提示词 版本 更新 使用 生成 图片 效果 作者 测试 大模型 融合
 """.split()
 _PARTICLES = ["の", "を", "に", "は", "が", "で", "と", "から", "です。", "しました。"]
-_SYLLABLES = [c + v for c in "bdfghjklmnprstvz" for v in ("a", "e", "i", "o", "u", "an", "or", "el")]
+_SYLLABLES = [
+    c + v for c in "bdfghjklmnprstvz" for v in ("a", "e", "i", "o", "u", "an", "or", "el")
+]
 
 _TYPES = {
     "LORA": 9135, "Checkpoint": 332, "LoCon": 187, "TextualInversion": 184, "Workflows": 86,

@@ -19,8 +19,8 @@ from modelkeep_protocol.paths import Paths
 from modelkeepd import exit_codes, logs, platform
 from modelkeepd.clocks import Clocks
 from modelkeepd.settings import BadSettings, Settings, load_settings
-from modelkeepd.store import StoreCorrupt, StoreError, StoreTooNew, open_store
-from modelkeepd.supervise import StopRequest, Supervisor
+from modelkeepd.store import StoreError, open_store
+from modelkeepd.supervise import StopRequest
 from modelkeepd.wiring import Daemon
 
 log = logging.getLogger(__name__)
@@ -62,19 +62,21 @@ def main(paths: Paths, flags: Sequence[str], *, check_only: bool = False) -> int
         return trio.run(
             functools.partial(serve, paths, settings, warnings), strict_exception_groups=True
         )
-    except* StoreTooNew as group:
-        return _store_failed(group)
-    except* StoreCorrupt as group:
-        return _store_failed(group)
-    except* StoreError as group:
-        return _store_failed(group)
+    except BaseExceptionGroup as group:
+        failure = _leaf(group)
+        if not isinstance(failure, StoreError):
+            raise
+        print(f"modelkeepd: {failure}", file=sys.stderr)
+        return exit_codes.STORE
     finally:
         lock.release()
 
 
-def _store_failed(group: BaseExceptionGroup[StoreError]) -> int:
-    print(f"modelkeepd: {group.exceptions[0]}", file=sys.stderr)
-    return exit_codes.STORE
+def _leaf(group: BaseException) -> BaseException:
+    """The one exception inside nested groups of one; else the group."""
+    while isinstance(group, BaseExceptionGroup) and len(group.exceptions) == 1:
+        group = group.exceptions[0]
+    return group
 
 
 async def serve(
@@ -147,5 +149,3 @@ async def _leave_in_time(stop: StopRequest) -> None:
     logging.shutdown()
     os._exit(exit_codes.OVERRUN)
 
-
-__all__ = ["Supervisor", "main", "open_daemon", "serve"]

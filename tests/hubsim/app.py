@@ -6,6 +6,7 @@ The paths under `/_sim/` steer it from outside; they are neither logged nor faul
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import time
@@ -13,20 +14,21 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 
 from tests.hubsim import faults as fault_rules
 from tests.hubsim import messages, shapes
 from tests.hubsim.bytes import Contents
-from tests.hubsim.catalog import Catalog, Source, SyntheticSource
+from tests.hubsim.catalog import Catalog, Source
 from tests.hubsim.civitai import Civitai
 from tests.hubsim.faults import Faults
 from tests.hubsim.messages import Request, Response
+from tests.hubsim.population import HOST, SPECIALS, Json
 from tests.hubsim.recorded import RecordedSource
 from tests.hubsim.serve import LogEntry, Server, listen, url_of
-from tests.hubsim.synthetic import HOST, Json
+from tests.hubsim.synthetic_source import SyntheticSource
 
 
 class Dialect(Protocol):
@@ -51,6 +53,7 @@ class HubOptions:
     tokens: Sequence[str] = ()  # the keys that count; none given: every key counts
     require_login: bool = False
     newest_loses_rows: bool = True
+    drift: int = 0  # rows by which popularity lists move between two pages
     large_files: Sequence[int] = ()  # sizes; the newest models become files this large
     faults: Sequence[Mapping[str, object]] = ()
 
@@ -63,6 +66,7 @@ class Hub:
             raise ValueError(
                 f"the simulated hub does not speak {options.dialect!r} yet: only 'civitai'"
             )
+        self._options = options
         self.contents = Contents(options.seed)
         self.recorded: RecordedSource | None = None
         sources: list[Source] = []
@@ -87,16 +91,12 @@ class Hub:
             tokens=options.tokens,
             require_login=options.require_login,
             newest_loses_rows=options.newest_loses_rows,
+            drift=options.drift,
             advance=self.advance,
         )
         self.server = Server(self.answer)
-        for size, hub_id in zip(options.large_files, self._large_ids(options), strict=True):
-            # Hashed now, so that no request has to wait for it.
-            self.contents.describe(self.catalog.files(self.version_ids(hub_id)[0])[0].content)
-            assert size
-
-    def _large_ids(self, options: HubOptions) -> list[int]:
-        return self.catalog.large_files() if options.large_files else []
+        for hub_id in self.large_ids():
+            self.catalog.document(hub_id)  # hashes it now, so that no request waits for that
 
     # -- for tests in this process -----------------------------------------------------------------
 
@@ -125,6 +125,10 @@ class Hub:
     def fail(self, path: str | None, do: object, **match: object) -> None:
         """Add a fault: `hub.fail("/api/v1/models", {"status": 503}, times=2)`."""
         self.faults.add(path, do, **match)
+
+    def large_ids(self) -> list[int]:
+        """The models that are large files, in the order of `HubOptions.large_files`."""
+        return self.catalog.synthetic.large_ids() if self._options.large_files else []
 
     def version_ids(self, hub_id: int) -> list[int]:
         item = self.catalog.document(hub_id) or {"modelVersions": []}
@@ -207,7 +211,7 @@ class Hub:
             },
             "document": lambda request, _: self.document(int(request.arg("id") or 0)),
             "state": lambda request, _: {
-                "models": len(self.catalog.ids()),
+                "models": sum(1 for _ in self.catalog.ids()),
                 "state": self.recorded.state if self.recorded else 0,
                 "now_ms": self.catalog.now_ms,
                 "base_url": self.base_url,
@@ -227,17 +231,15 @@ class Hub:
         }
 
     def specials(self) -> dict[str, int]:
-        from tests.hubsim.synthetic import SPECIALS
-
         return {name: self.catalog.special(name) for name in SPECIALS}
 
     def _post_faults(self, request: Request, args: object) -> object:
         """A list replaces the script; {"append": [...]} adds to it."""
         if isinstance(args, list):
-            replacement = Faults(args)  # read first: a bad list leaves the old script in force
-            self.faults.items = replacement.items
+            # Read first: a bad list leaves the old script in force.
+            self.faults.items = Faults(args).items
         else:
-            self.faults.extend(_mapping(args)["append"])
+            self.faults.extend(_list(_mapping(args)["append"]))
         return {"faults": len(self.faults.items)}
 
     def _post_clock(self, request: Request, args: object) -> object:
@@ -249,6 +251,12 @@ class Hub:
 def _mapping(args: object) -> Mapping[str, object]:
     if not isinstance(args, Mapping):
         raise ValueError("a JSON object is needed")
+    return args
+
+
+def _list(args: object) -> list[Any]:
+    if not isinstance(args, list):
+        raise ValueError("a JSON list is needed")
     return args
 
 
@@ -275,24 +283,30 @@ async def run_hub(
 @asynccontextmanager
 async def open_hubsim(
     *,
-    models: int = 200,
+    models: int | None = None,
     seed: int = 1,
     folder: Path | None = None,
     faults: Iterable[Mapping[str, object]] = (),
     port: int = 0,
     storage_port: int = 0,
-    **options: object,
+    **options: Any,
 ) -> AsyncIterator[Hub]:
-    """A hub on loopback ports for the length of a block; see `HubOptions` for the options."""
+    """A hub on loopback ports for the length of a block; see `HubOptions` for the options.
+
+    Without `models` there are 200, or none beside a folder of recorded documents.
+    """
+    if models is None:
+        models = 0 if folder is not None else 200
     made = HubOptions(models=models, seed=seed, folder=folder, faults=tuple(faults), **options)
     hub = Hub(made)
+    failure: Exception | None = None
     async with trio.open_nursery() as nursery:
-        await nursery.start(
-            lambda task_status: run_hub(
-                hub, port=port, storage_port=storage_port, task_status=task_status
-            )
-        )
+        serve = functools.partial(run_hub, hub, port=port, storage_port=storage_port)
+        await nursery.start(serve)
         try:
             yield hub
-        finally:
-            nursery.cancel_scope.cancel()
+        except Exception as error:  # raised below, outside the nursery that would wrap it
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

@@ -6,9 +6,9 @@ clock but the one handed in.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
+import zlib
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -18,13 +18,15 @@ from tests.hubsim.catalog import Catalog
 from tests.hubsim.civitai_files import LOGIN_PAGE, Downloads
 from tests.hubsim.civitai_lists import ModelLists
 from tests.hubsim.messages import Request, Response
-from tests.hubsim.synthetic import HOST, Json, SimFile, Traits
+from tests.hubsim.population import HOST, Json, Traits
+from tests.hubsim.synthetic_files import SimFile
 
 MODEL_TYPES = (
     "Checkpoint", "TextualInversion", "Hypernetwork", "AestheticGradient", "LORA", "LoCon", "DoRA",
     "Controlnet", "Upscaler", "MotionModule", "VAE", "TextEncoder", "UNet", "CLIPVision", "Poses",
     "Wildcards", "Workflows", "ComfyWorkflows", "Detection", "VisionLanguage", "CLIP", "LLM",
     "Other",
+    "HoloModule",  # newer than any client
 )  # fmt: skip
 _FILE_TYPES = (
     "Model", "Text Encoder", "Vision Encoder", "Pruned Model", "Negative", "Training Data", "VAE",
@@ -52,12 +54,14 @@ class Civitai:
         tokens: Sequence[str] = (),
         require_login: bool = False,
         newest_loses_rows: bool = True,
+        drift: int = 0,
         advance: Callable[[], None] = lambda: None,
     ) -> None:
         self.catalog = catalog
         self.wall_s = wall_s
         self.require_login = require_login
         self.newest_loses_rows = newest_loses_rows
+        self.drift = drift
         self.advance = advance
         self.base_url = self.storage_url = ""
         self.known_types = frozenset(MODEL_TYPES)
@@ -91,6 +95,13 @@ class Civitai:
         if mature:
             return traits.level & 31 != 0 and not traits.minor
         return traits.level & 1 != 0
+
+    def version_traits(self, version: int) -> Traits | None:
+        """The traits of a version's model; of a recorded version without its model, lenient."""
+        owner = self.catalog.owner(version)
+        if owner is None or self.catalog.source(owner) is not None:
+            return None if owner is None else self.catalog.traits(owner)
+        return Traits("", 1, lenient=True)
 
     # -- hosts -------------------------------------------------------------------------------------
 
@@ -330,10 +341,11 @@ class Civitai:
         version_text = request.arg("modelVersionId") or ""
         if version_text.isdigit() and wanted is None:
             shown = self.version_document(int(version_text)) or {}
-            recorded = [_image_item(image, int(version_text)) for image in shown.get("images", ())]
+            images = shown.get("images", ())
+            recorded = [_image_item(image, int(version_text)) for image in images]
         return self._shown({"items": recorded, "metadata": {}})
 
-    # -- files ---------------------------------------------------------------------------------------
+    # -- files -------------------------------------------------------------------------------------
 
     def file_name(self, file: SimFile) -> str:
         """The name the documents give the file now: changes may have renamed it."""
@@ -350,9 +362,7 @@ def _image_item(image: Json, version_id: int) -> Json:
     url = str(image.get("url"))
     digits = url.rpartition("/")[2].partition(".")[0]
     return {
-        "id": int(digits)
-        if digits.isdigit()
-        else int(hashlib.sha256(url.encode()).hexdigest()[:7], 16),
+        "id": int(digits) if digits.isdigit() else zlib.crc32(url.encode()),
         "url": url,
         "hash": image.get("hash"),
         "width": image.get("width"),

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from tests.hubsim import messages
 from tests.hubsim.bytes import Body, FlippedBody, SliceBody
 from tests.hubsim.messages import Request, Response
-from tests.hubsim.synthetic import SimFile
+from tests.hubsim.synthetic_files import SimFile
 
 if TYPE_CHECKING:
     from tests.hubsim.civitai import Civitai
@@ -37,7 +37,6 @@ class Downloads:
     def __init__(self, hub: Civitai, secret: bytes) -> None:
         self._hub = hub
         self._secret = secret
-        self.content_changes = 0
 
     # -- the API side: who may have which file ---------------------------------------------------
 
@@ -52,8 +51,7 @@ class Downloads:
             return self._error(request, 400, {"error": "Invalid file type"})
         catalog = self._hub.catalog
         version_id = int(version_text)
-        owner = catalog.owner(version_id)
-        traits = catalog.traits(owner) if owner is not None else None
+        traits = self._hub.version_traits(version_id)
         if traits is None or not traits.published or self._hub.hidden(traits):
             return self._error(request, 404, {"error": "File not found"})
         if traits.mode == "Archived":
@@ -200,13 +198,13 @@ class Downloads:
             headers.append(("Content-Disposition", re.sub(r"[\x00-\x1f\x7f]", "_", disposition)))
         if store == "b2":
             headers.append(("x-bz-content-sha1", "unverified"))
-        span = None
+        span: tuple[int, int] | None = None
         condition = request.header("if-range")
         if not request.tweaks.ignore_range and condition in (None, etag, modified):
             span = _span(request.header("range"), body.size)
         if span is None:
             return Response(200, headers, body)
-        if span == "unsatisfiable":
+        if span[0] >= body.size:
             response = _xml(416, "InvalidRange", "The requested range is not satisfiable")
             response.headers.append(("Content-Range", f"bytes */{body.size}"))
             return response
@@ -226,18 +224,18 @@ def _score(file: SimFile) -> float:
     return score
 
 
-def _span(header: str | None, size: int) -> tuple[int, int] | str | None:
-    """One byte range, "unsatisfiable", or None when the whole file is to be sent."""
+def _span(header: str | None, size: int) -> tuple[int, int] | None:
+    """First and last byte, None for the whole file; a first byte past the end: unsatisfiable."""
     found = re.fullmatch(r"bytes=(\d*)-(\d*)", (header or "").strip())
     if found is None or not (found[1] or found[2]):
         return None
     if not found[1]:
         count = int(found[2])
-        return (max(0, size - count), size - 1) if count and size else "unsatisfiable"
+        return (max(0, size - count) if count else size, size - 1)
     first = int(found[1])
     last = min(int(found[2]), size - 1) if found[2] else size - 1
     if first >= size:
-        return "unsatisfiable"
+        return first, last
     return (first, last) if first <= last else None
 
 

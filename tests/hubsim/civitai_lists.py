@@ -9,207 +9,39 @@ from __future__ import annotations
 
 import datetime
 import itertools
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import msgspec
 
-from tests.hubsim import messages, shapes, words
+from tests.hubsim import messages, shapes
+from tests.hubsim.list_query import ListQuery, QueryParser, Refused, creator_of
 from tests.hubsim.messages import Request, Response
+from tests.hubsim.population import Json, Traits
 from tests.hubsim.strands import NO_DATE_MS, Bound, Key, Order
-from tests.hubsim.synthetic import Json, Traits, iso
+from tests.hubsim.synthetic import iso
 
 if TYPE_CHECKING:
     from tests.hubsim.civitai import Civitai
 
-_SORTS = {
-    "Highest Rated": Order.RATED,
-    "Most Downloaded": Order.DOWNLOADED,
-    "Most Liked": Order.RATED,
-    "Most Discussed": Order.RATED,
-    "Most Collected": Order.RATED,
-    "Most Images": Order.RATED,
-    "Newest": Order.NEWEST,
-    "Oldest": Order.OLDEST,
-}
-_PERIODS_DAYS = {"AllTime": None, "Year": 365, "Month": 30, "Week": 7, "Day": 1}
-_TRUE, _FALSE = {"true", "1", "yes", "y", "on"}, {"false", "0", "no", "n", "off"}
-_TYPED = (
-    "allowNoCredit", "allowDerivatives", "allowDifferentLicense", "browsingLevel", "collectionId",
-    "disablePoi",
-)  # fmt: skip
 _QUERY_ROWS = 20_000  # how far a text search looks; the real one is an index, ours a walk
-
-
-class Refused(Exception):
-    """The request is answered with this response instead of a list."""
-
-    def __init__(self, response: Response) -> None:
-        super().__init__(response.status)
-        self.response = response
-
-
-def invalid(name: str, message: str) -> Refused:
-    """400 in the shape of the schema library's errors: the issues are text inside `message`."""
-    issues = f'[\n  {{\n    "code": "invalid_value",\n    "path": ["{name}"],\n    "message": "{message}"\n  }}\n]'
-    return Refused(messages.document(400, {"error": {"name": "ZodError", "message": issues}}))
-
-
-@dataclass(slots=True)
-class ListQuery:
-    """The parameters of one list request, parsed and checked."""
-
-    limit: int
-    order: Order
-    cursor: str | None
-    mature: bool
-    archived: bool
-    types: frozenset[str]
-    base_models: frozenset[str]
-    tag: str | None
-    username: str | None
-    text: str | None
-    ids: list[int] | None
-    since_ms: int | None
-    page: int | None
-
-    @property
-    def crawl(self) -> tuple[object, ...]:
-        """Two requests with the same crawl belong to one walk through one list."""
-        return (self.mature, self.archived, self.types, self.base_models, self.tag, self.username)
-
-
-def _flag(request: Request, name: str) -> bool:
-    value = request.arg(name)
-    if value is None:
-        return False
-    if value.lower() not in _TRUE | _FALSE:
-        raise invalid(name, "Invalid input: expected boolean")
-    return value.lower() in _TRUE
-
-
-def _number(request: Request, name: str, low: float, high: float) -> int | None:
-    value = request.arg(name)
-    if value is None:
-        return None
-    if not value.isascii() or not value.isdigit() or not low <= int(value) <= high:
-        raise invalid(name, f"Invalid input: expected number from {low} to {high}")
-    return int(value)
-
-
-def _choices(request: Request, name: str, known: frozenset[str]) -> frozenset[str]:
-    values = frozenset(request.args(name))
-    if values - known:
-        raise invalid(name, "Invalid option")
-    return values
 
 
 class ModelLists:
     def __init__(self, hub: Civitai) -> None:
         self._hub = hub
+        self._parser = QueryParser(hub)
         self._last_page: dict[tuple[object, ...], bytes] = {}
         self._first_cursor: dict[tuple[object, ...], str] = {}
+        self._slipped: Sequence[tuple[Key, int]] = ()
         self._finished: set[tuple[object, ...]] = set()
-        self._tags: frozenset[str] | None = None
-        self._creators: frozenset[str] | None = None
-
-    # -- parameters ----------------------------------------------------------------------------
-
-    def parse(self, request: Request) -> ListQuery:
-        limit = _number(request, "limit", 0, 100)
-        page = _number(request, "page", 1, math.inf)
-        sort = request.arg("sort") or "Highest Rated"
-        period = request.arg("period") or "AllTime"
-        text = request.arg("query") or None
-        for name in _TYPED:
-            if request.arg(name) is not None:
-                raise invalid(name, "Invalid input: expected another type, received string")
-        if sort not in _SORTS:
-            raise invalid("sort", "Invalid option")
-        if period not in _PERIODS_DAYS:
-            raise invalid("period", "Invalid option")
-        if len(request.args("tag")) > 1:
-            raise invalid("tag", "Invalid input: expected string, received array")
-        if len(request.args("fileFormats")) == 1:
-            raise invalid("fileFormats", "Invalid input: expected array, received string")
-        for name in ("favorites", "hidden"):
-            if request.arg(name) is not None and self._hub.user(request) is None:
-                raise Refused(messages.document(401, {"error": "Unauthorized"}))
-        if page and page * (100 if limit is None else limit) > 1000:
-            error = "You've requested too many pages, please use cursors instead"
-            raise Refused(messages.document(429, {"error": error}))
-        if page and text:
-            error = "Cannot use page param with query search. Use cursor-based pagination."
-            raise Refused(messages.document(400, {"error": error}))
-        for name in (
-            "primaryFileOnly",
-            "supportsGeneration",
-            "earlyAccess",
-            "paidAccess",
-            "onSale",
-        ):
-            _flag(request, name)
-        days = _PERIODS_DAYS[period]
-        return ListQuery(
-            limit=100 if limit is None else limit,
-            order=_SORTS[sort],
-            cursor=request.arg("cursor"),
-            mature=_flag(request, "nsfw"),
-            archived=_flag(request, "archived"),
-            types=_choices(request, "types", self._hub.known_types),
-            base_models=frozenset(request.args("baseModels")),
-            tag=self._known_tag(request.arg("tag")),
-            username=self._known_creator(request.arg("username")),
-            text=text,
-            ids=self._wanted_ids(request),
-            since_ms=None if days is None else self._hub.catalog.now_ms - days * 86_400_000,
-            page=page,
-        )
-
-    def _wanted_ids(self, request: Request) -> list[int] | None:
-        models, versions = request.arg("ids"), request.arg("modelVersionIds")
-        if models is None and versions is None:
-            return None
-        try:
-            wanted = [int(part) for part in (models or "").split(",") if part.strip()]
-            owned = [int(part) for part in (versions or "").split(",") if part.strip()]
-        except ValueError:
-            raise invalid("ids", "Invalid input: expected number, received NaN") from None
-        owners = [self._hub.catalog.owner(version_id) for version_id in owned]
-        return list(dict.fromkeys([*wanted, *(owner for owner in owners if owner)]))
-
-    def _known_tag(self, tag: str | None) -> str | None:
-        """An unknown tag drops the filter: the whole catalog comes back."""
-        if tag is None:
-            return None
-        if self._tags is None:
-            names = {name.casefold() for name in words.ENGLISH_TAGS + words.OTHER_TAGS}
-            for source in self._hub.catalog.sources:
-                if source.verbatim:
-                    for hub_id in source.ids():
-                        tags = source.document(hub_id).get("tags", ())
-                        names |= {str(name).casefold() for name in tags}
-            self._tags = frozenset(names)
-        return tag.casefold() if tag.casefold() in self._tags else None
-
-    def _known_creator(self, name: str | None) -> str | None:
-        if name is None:
-            return None
-        if self._creators is None:
-            documents = map(self._hub.catalog.document, self._hub.catalog.ids())
-            self._creators = frozenset(_creator(item) for item in documents if item)
-        if name.lower() not in self._creators:
-            raise Refused(messages.document(404, {"message": "User not found"}))
-        return name.lower()
 
     # -- the answer ----------------------------------------------------------------------------
 
     def answer(self, request: Request) -> Response:
         try:
-            query = self.parse(request)
+            query = self._parser.parse(request)
             return self._answer(request, query)
         except Refused as refused:
             return refused.response
@@ -265,12 +97,20 @@ class ModelLists:
     def _page(self, query: ListQuery) -> tuple[list[Json], str | None]:
         bound = self._bound(query)
         rows = self._rows(query, bound)
+        if self._hub.drift and bound and query.order in (Order.RATED, Order.DOWNLOADED):
+            rows = self._drifted(rows)
         # limit=0 gives one item and no cursor.
         taken = list(itertools.islice(rows, max(query.limit, 1) + (query.limit > 0)))
         cursor = None
         if query.limit and len(taken) > query.limit:
             cursor = _cursor(query.order, *taken.pop())
         return [item for _, hub_id in taken if (item := self._item(hub_id, query))], cursor
+
+    def _drifted(self, rows: Iterator[tuple[Key, int]]) -> Iterator[tuple[Key, int]]:
+        """Counters moved since the last page: rows slip over its edge, in turn out and in again."""
+        slipped = list(itertools.islice(rows, self._hub.drift))
+        back, self._slipped = self._slipped, () if self._slipped else slipped
+        return itertools.chain(back, rows if self._slipped else itertools.chain(slipped, rows))
 
     def _rows(self, query: ListQuery, bound: Bound | None) -> Iterator[tuple[Key, int]]:
         catalog = self._hub.catalog
@@ -293,7 +133,7 @@ class ModelLists:
             return False
         if query.tag and query.tag not in {str(tag).casefold() for tag in item["tags"]}:
             return False
-        if query.username and _creator(item) != query.username:
+        if query.username and creator_of(item) != query.username:
             return False
         if query.base_models and not query.base_models & _base_models(item):
             return False
@@ -325,12 +165,12 @@ class ModelLists:
         parts = query.cursor.split("|")
         try:
             if query.order in (Order.NEWEST, Order.OLDEST):
-                date_text, hub_id = parts
+                date_text, id_text = parts
                 date_ms = _parse_date(date_text)
                 if query.order is Order.OLDEST:
                     # Only the date is compared: ties are repeated.
                     return Bound((date_ms, 0), inclusive=True)
-                return Bound((date_ms, int(hub_id)), inclusive=not self._hub.newest_loses_rows)
+                return Bound((date_ms, int(id_text)), inclusive=not self._hub.newest_loses_rows)
             first, second, hub_id = map(int, parts)
         except ValueError:
             message = f"Invalid cursor: unparseable value {query.cursor!r}"
@@ -397,15 +237,10 @@ class ModelLists:
 
 def _matcher(wanted: list[str]) -> Callable[[Json], bool]:
     def matches(item: Json) -> bool:
-        text = " ".join([str(item["name"]), _creator(item), *map(str, item["tags"])]).casefold()
+        text = " ".join([str(item["name"]), creator_of(item), *map(str, item["tags"])]).casefold()
         return all(word in text for word in wanted)
 
     return matches
-
-
-def _creator(item: Json) -> str:
-    creator = item.get("creator")
-    return str(creator.get("username") or "").lower() if isinstance(creator, dict) else ""
 
 
 def _base_models(item: Json) -> set[str]:
@@ -424,7 +259,5 @@ def _cursor(order: Order, key: Key, hub_id: int) -> str:
 def _parse_date(text: str) -> int:
     """`2025-08-01 00:00:00.000`, or the same as ISO with a Z; raises ValueError."""
     date = datetime.datetime.fromisoformat(text.replace(" ", "T").removesuffix("Z"))
-    delta = date.replace(tzinfo=datetime.UTC) - datetime.datetime(
-        1970, 1, 1, tzinfo=datetime.UTC
-    )
+    delta = date.replace(tzinfo=datetime.UTC) - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
     return delta // datetime.timedelta(milliseconds=1)

@@ -112,6 +112,8 @@ class Population:
         self.seed = seed
         self.count = count
         self._salt = mix(seed)
+        # A list asks for a model's traits, then for its document, which needs them again.
+        self._last_index, self._last_traits = -1, Traits("", 0)
         self.has_specials = count >= SPECIALS_LEAST
         self.creators = max(3, count // 9)
         # Numbers of shared contents: re-uploads draw from a small range, so that some meet.
@@ -129,6 +131,14 @@ class Population:
         return None
 
     def traits(self, index: int) -> Traits:
+        """Shared with the next caller of the same index: copy before changing."""
+        if index == self._last_index:
+            return self._last_traits
+        self._last_index = index
+        self._last_traits = traits = self._make_traits(index)
+        return traits
+
+    def _make_traits(self, index: int) -> Traits:
         special = self.special(index)
         if special is not None:
             return _special_traits(special)

@@ -82,7 +82,8 @@ def description_of(script: str, draw: Draw) -> str:
     """HTML. Lengths are about log-normal: some 400 characters, now and then thousands."""
     sentences = _SENTENCES.get(script, words.ENGLISH_SENTENCES)
     count = max(1, min(600, int(log_normal(6, 1.05, draw()))))
-    text = "</p><p>".join([pick(sentences, draw) for _ in range(count)])
+    known = len(sentences)
+    text = "</p><p>".join([sentences[int(draw() * known)] for _ in range(count)])
     if draw() < 0.3:
         text += _LISTING
     if draw() < 0.2:

@@ -17,8 +17,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.hubsim.bytes import ContentKey, Contents
+from tests.hubsim.population import HOST, Json, Traits
 from tests.hubsim.strands import ListStrand, Order, SyntheticStrand
-from tests.hubsim.synthetic import HOST, Json, SimFile, Traits
+from tests.hubsim.synthetic_files import SimFile
 
 _UNDATED = "2025-01"  # pages whose date nobody wrote down: between the dated ones
 _KINDS = {
@@ -90,7 +91,11 @@ class RecordedSource:
         for position, file in enumerate(version.get("files", ())):
             # Early documents have files without an id.
             file_id = int(file.get("id") or version_id * 100 + position)
-            content = self._content(file, file_id, model_type)
+            content = (
+                known[file_id].content
+                if file_id in known
+                else self._content(file, file_id, model_type)
+            )
             metadata = dict(file.get("metadata") or {})
             kind, name = str(file["type"]), str(file["name"])
             known[file_id] = SimFile(file_id, version_id, name, kind, metadata, content)

@@ -11,8 +11,9 @@ import math
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 import h11
 import trio
@@ -34,6 +35,7 @@ class LogEntry:
     path: str
     headers: dict[str, str]
     connection: int
+    at_s: float  # on trio's clock
     status: int | None = None
     fault: list[str] = field(default_factory=list)
     sent_bytes: int = 0
@@ -78,6 +80,7 @@ class Server:
                 request.path,
                 dict(request.headers),
                 number,
+                trio.current_time(),
             )
             if not request.path.startswith("/_sim/"):
                 self.log.append(entry)
@@ -146,7 +149,7 @@ async def _deliver(
         # Head and body in one segment: what most answers are, and what keeps pages fast.
         data = body.read(0, body.size)
         if len(data) == body.size:
-            pieces = parser.send_with_data_passthrough(h11.Data(data=data)) or []
+            pieces = parser.send_with_data_passthrough(h11.Data(data=cast(bytes, data))) or []
             entry.sent_bytes = body.size
             end = parser.send(h11.EndOfMessage()) or b""
             await stream.send_all(b"".join([start, *pieces, end]))
@@ -155,7 +158,7 @@ async def _deliver(
     await stream.send_all(start)
 
     async def send(data: bytes | memoryview) -> None:
-        for piece in parser.send_with_data_passthrough(h11.Data(data=data)) or []:
+        for piece in parser.send_with_data_passthrough(h11.Data(data=cast(bytes, data))) or []:
             await stream.send_all(piece)
 
     await _send_body(response, body.size, send, entry)
@@ -199,7 +202,7 @@ async def _deliver_by_hand(
 async def _send_body(
     response: Response,
     stop: int,
-    send: Callable[[bytes | memoryview], object],
+    send: Callable[[bytes | memoryview], Awaitable[None]],
     entry: LogEntry,
 ) -> None:
     """Send the body up to `stop`, at the pace the delivery asks for."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.hubsim.synthetic import HOST, Json
+from tests.hubsim.population import HOST, Json
 
 _ECOSYSTEMS = {
     "SD 1.5": "sd1", "Flux.1 D": "flux1", "Anima": "anima", "Krea 2": "krea2",
@@ -71,7 +71,7 @@ def version(item: Json, version_id: int) -> Json | None:
         file.pop("overrideName", None)
         if file.get("id") is not None:
             file["downloadUrl"] = with_file_id(version_id, file["id"])
-    images = [image for image in found.get("images", [])[:10]]
+    images = list(found.get("images", ()))[:10]
     for image in images:
         image.pop("id", None)
         image.setdefault("meta", None)

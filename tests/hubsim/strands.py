@@ -16,7 +16,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tests.hubsim.synthetic import Synthesizer, index_of, mix, model_id
+from tests.hubsim.population import Population, index_of, mix, model_id
 
 _FIRST_MS = 1_668_556_800_000  # 2022-11-16, the first models
 _BLOCK = 64
@@ -59,17 +59,18 @@ def _first_rank(count: int, before: Callable[[int], bool]) -> int:
 class SyntheticStrand:
     """All synthetic models the hub started with, less those in `skip` (they moved elsewhere)."""
 
-    def __init__(self, make: Synthesizer, count: int, birth_ms: int) -> None:
+    def __init__(self, population: Population, birth_ms: int) -> None:
         self.skip: set[int] = set()
-        self._make = make
-        self._count = count
+        self._population = population
+        self._seed = population.seed
+        self._count = count = population.count
         self._birth_ms = birth_ms
         self._step = max(2, (birth_ms - _FIRST_MS) // max(count, 1))
         # An affine map with a step near the golden section scatters popularity over the ids.
         self._scale = max(1, int(count * 0.6180339887))
         while math.gcd(self._scale, max(count, 1)) != 1:
             self._scale += 1
-        self._shift = mix(make.seed) % max(count, 1)
+        self._shift = mix(self._seed) % max(count, 1)
         self._unscale = pow(self._scale, -1, count) if count > 1 else 0
 
     # -- by date: ranks from the newest on -------------------------------------------------------
@@ -79,35 +80,36 @@ class SyntheticStrand:
         block = position // _BLOCK
         if (block + 1) * _BLOCK > self._count:
             return position
-        return block * _BLOCK + ((position % _BLOCK) ^ (mix(block ^ self._make.seed) & 63))
+        return block * _BLOCK + ((position % _BLOCK) ^ (mix(block ^ self._seed) & 63))
 
     def _tied(self, rank: int) -> bool:
         """Whether ranks 2k and 2k+1 share one date (published in one go by a schedule)."""
-        return mix(rank >> 1 ^ self._make.seed << 7) % 37 == 0 and (rank | 1) < self._count
+        return mix(rank >> 1 ^ self._seed << 7) % 37 == 0 and (rank | 1) < self._count
 
-    def index_at(self, rank: int) -> int:
+    def _at(self, rank: int) -> Key:
+        """(date, index) at a rank."""
         index = self._shuffled(self._count - 1 - rank)
-        if self._tied(rank):
-            other = self._shuffled(self._count - 1 - (rank ^ 1))
-            # Ties are listed with the higher id first.
-            if (rank & 1 == 0) == (index < other):
-                return other
-        return index
+        if not self._tied(rank):
+            return self._slot(rank), index
+        other = self._shuffled(self._count - 1 - (rank ^ 1))
+        # Ties are listed with the higher id first.
+        return self._slot(rank | 1), other if (rank & 1 == 0) == (index < other) else index
 
-    def _date_at(self, rank: int) -> int:
-        if self._tied(rank):
-            rank |= 1
+    def _slot(self, rank: int) -> int:
+        """The date a rank has by itself: every rank has its own stretch of time."""
         low = self._birth_ms - (rank + 1) * self._step
-        bits = mix(rank ^ self._make.seed << 20)
+        bits = mix(rank ^ self._seed << 20)
         if bits & 7 == 0 and self._step > 2000:
             return low + -low % 1000  # scheduled: on the full second
         return low + bits % self._step
 
     def date_of(self, index: int) -> int:
-        return self._date_at(self._count - 1 - self._shuffled(index))
+        rank = self._count - 1 - self._shuffled(index)
+        return self._slot(rank | 1 if self._tied(rank) else rank)
 
     def _date_key(self, rank: int) -> Key:
-        return self._date_at(rank), model_id(self.index_at(rank))
+        date_ms, index = self._at(rank)
+        return date_ms, model_id(index)
 
     # -- by popularity ---------------------------------------------------------------------------
 
@@ -121,7 +123,7 @@ class SyntheticStrand:
         return self._popular(order, self.popularity_rank(index))
 
     def _popular(self, order: Order, rank: int) -> Key:
-        return (*popularity_pair(order, *self._make.popularity(rank)), 0, -rank)
+        return (*popularity_pair(order, *self._population.popularity(rank)), 0, -rank)
 
     def rows(self, order: Order, bound: Bound | None) -> Iterator[tuple[Key, int]]:
         if order in (Order.RATED, Order.DOWNLOADED):
@@ -147,9 +149,10 @@ class SyntheticStrand:
                 last = _first_rank(self._count, lambda rank: self._date_key(rank) >= bound.key)
             ranks = range(last - 1, -1, -1)
         for rank in ranks:
-            index = self.index_at(rank)
+            date_ms, index = self._at(rank)
             if index not in self.skip:
-                yield (self._date_at(rank), model_id(index)), model_id(index)
+                hub_id = model_id(index)
+                yield (date_ms, hub_id), hub_id
 
 
 class ListStrand:
@@ -188,12 +191,11 @@ class ListStrand:
             yield from self._dated[:stop][::-1]
             return
         if order is Order.OLDEST:
-            rows = sorted((NO_DATE_MS if k[0] < 0 else k[0], k[1]) for k, _ in self._dated)
-            for key in rows:
+            for key in sorted((NO_DATE_MS if k[0] < 0 else k[0], k[1]) for k, _ in self._dated):
                 if bound is None or key >= bound.key:
                     yield key, key[1]
             return
         keyed = [(self.popularity_key(order, hub_id) or (), hub_id) for hub_id in self._popular]
-        for key, hub_id in sorted(keyed, reverse=True):
-            if bound is None or key <= bound.key:
-                yield key, hub_id
+        for pair in sorted(keyed, reverse=True):
+            if bound is None or pair[0] <= bound.key:
+                yield pair

@@ -16,12 +16,26 @@ from dataclasses import dataclass
 
 from tests.hubsim import words
 from tests.hubsim.bytes import Contents
-from tests.hubsim.population import HOST, Json, Population, Traits, mix, model_id, spread, version_id
+from tests.hubsim.population import (
+    HOST,
+    Json,
+    Population,
+    Traits,
+    mix,
+    model_id,
+    spread,
+    version_id,
+)
 from tests.hubsim.prose import Draw, description_of, name_of, pick, script_of
 from tests.hubsim.synthetic_files import SimFile, SyntheticFiles, soft_query
 
 _BASE_TABLE = spread(words.BASE_MODELS)
-_COMMERCIAL = (["Image", "RentCivit", "Rent", "Sell"], ["Image", "RentCivit"], ["Sell"], [])
+_COMMERCIAL: tuple[list[str], ...] = (
+    ["Image", "RentCivit", "Rent", "Sell"],
+    ["Image", "RentCivit"],
+    ["Sell"],
+    [],
+)
 _EARLY = {"permanent": False, "endsAt": "2027-01-01T00:00:00.000Z"}
 _DAY_MS = 86_400_000
 
@@ -114,7 +128,8 @@ class Synthesizer:
         for number in range(count - 1, -1, -1):
             date = None if date_ms is None else date_ms - (count - 1 - number) * 9 * _DAY_MS
             versions.append(self._version(common, number, date))
-        if count > 1 and (count == 31 or self.population.hash(index, 6) % 5 == 0):
+        shuffled = self.population.hash(index, 6) % 5 == 0
+        if common.traits.special == "many_versions" or (count > 1 and shuffled):
             versions.append(versions.pop(0))  # the creator's order is not the order of dates
         for later, date in enumerate(later_versions):
             versions.insert(0, self._version(common, count + later, date))
@@ -216,44 +231,59 @@ def _creator(number: int, special: str | None) -> Json:
 
 def _tags(script: str, draw: Draw) -> list[str]:
     count = min(60, int(-5 * math.log(1 - draw()))) + 1
-    tags = list(dict.fromkeys([pick(words.ENGLISH_TAGS, draw) for _ in range(count)]))
+    names, known = words.ENGLISH_TAGS, len(words.ENGLISH_TAGS)
+    tags = list(dict.fromkeys([names[int(draw() * known)] for _ in range(count)]))
     if script in ("japanese", "chinese") and draw() < 0.4:
         tags.append(pick(words.OTHER_TAGS, draw))
     return tags
 
 
-_WIDE, _HIGH = (832, 1024, 1216, 1776), (1216, 1024, 832, 2368)
+# What pictures have in common; each gets its own id, address, level and shape.
+_IMAGES = tuple(
+    {
+        "id": 0,
+        "url": "",
+        "nsfwLevel": 1,
+        "width": width,
+        "height": height,
+        "hash": "UAG*TdOr0m}[04t7~ANK7NX8_2X9x[M|WGtQ",
+        "type": "image",
+        "minor": False,
+        "poi": False,
+        "hasMeta": True,
+        "hasPositivePrompt": True,
+        "onSite": False,
+        "remixOfId": None,
+    }
+    for width, height in ((832, 1216), (1024, 1024), (1216, 832), (1776, 2368))
+)
 
 
 def _images(owner: int, traits: Traits, draw: Draw) -> list[Json]:
-    if draw() < 0.02:
+    share = draw()
+    if share < 0.02:
         return []
-    levels = [level for level in (1, 2, 4, 8, 16) if traits.level & level] or [1]
+    levels = _bits(traits.level)
     images: list[Json] = []
-    for number in range(1 + int(draw() * 6)):
-        image_id = owner * 20 + number
-        shape = int(draw() * 4)
-        video = draw() < 0.002
-        uuid = f"{image_id:08x}-65be-4f67-859a-9fd1f838{number:04x}"
-        extension = "mp4" if video else "jpeg"
-        images.append(
-            {
-                "id": image_id,
-                "url": f"{HOST}/images/{uuid}/original=true/{image_id}.{extension}",
-                "nsfwLevel": levels[number % len(levels)],
-                "width": _WIDE[shape],
-                "height": _HIGH[shape],
-                "hash": "UAG*TdOr0m}[04t7~ANK7NX8_2X9x[M|WGtQ",
-                "type": "video" if video else "image",
-                "minor": traits.minor,
-                "poi": traits.poi,
-                "hasMeta": True,
-                "hasPositivePrompt": True,
-                "onSite": False,
-                "remixOfId": None,
-            }
+    for number in range(1 + int(draw() * 9)):
+        image = _IMAGES[int(draw() * 4)].copy()
+        image["id"] = image_id = owner * 20 + number
+        image["nsfwLevel"] = levels[number % len(levels)]
+        image["url"] = (
+            f"{HOST}/images/{image_id:08x}-65be-4f67-859a-9fd1f8380000/original=true/{image_id}.jpeg"
         )
+        images.append(image)
+    if traits.minor or traits.poi:
+        for image in images:
+            image |= {"minor": traits.minor, "poi": traits.poi}
+    if share > 0.995:
+        images[0] |= {"type": "video", "url": images[0]["url"].replace(".jpeg", ".mp4")}
     return images
+
+
+@functools.cache
+def _bits(level: int) -> tuple[int, ...]:
+    return tuple(bit for bit in (1, 2, 4, 8, 16) if level & bit) or (1,)
 
 
 def iso(date_ms: int | None) -> str | None:

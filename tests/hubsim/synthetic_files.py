@@ -64,9 +64,7 @@ class SyntheticFiles:
             also(4, "archive", f"{stem}_trainingData.zip", "Training Data", format="Other")
         return files
 
-    def _main_content(
-        self, kind: str, special: str | None, bits: int, first: int
-    ) -> ContentKey:
+    def _main_content(self, kind: str, special: str | None, bits: int, first: int) -> ContentKey:
         key = self._contents.key
         match special:
             case "twin_a" | "twin_b":  # the same tensors under two headers

@@ -19,7 +19,7 @@ async def test_a_file_is_fetched_verified_scanned_placed_and_owned(tmp_path: Pat
             "queued", "resolving", "downloading", "verifying", "scanning", "placing", "done",
         ]  # fmt: skip
         assert bench.files() == ["loras/model.safetensors"]
-        assert Path(job.path or "").read_bytes() == content
+        assert (bench.root / "loras/model.safetensors").read_bytes() == content
         assert (job.verdict, job.verification) == ("safe", "verified")
         owned = await bench.store.read(
             lambda db: bench.service._ports.owned_path(db, hashlib.sha256(content).digest())

@@ -85,9 +85,7 @@ def _wait(daemon: Connection, answer: dict[str, Any], out: Output) -> int:
             return errors.EXIT_INTERRUPTED
     results = owned + ended
     if out.json:
-        out.document(
-            {"jobs": results, "errors": problems, "total_bytes": answer["total_bytes"]}
-        )
+        out.document({"jobs": results, "errors": problems, "total_bytes": answer["total_bytes"]})
     else:
         for job in results:
             if job["state"] == "done":

@@ -118,9 +118,7 @@ def _print_roots(page: dict[str, Any], out: Output) -> int:
 
 def scan(args: dict[str, Any], out: Output) -> int:
     """Walk the folders now."""
-    result = connect.call(
-        methods.LIBRARY_SCAN, {"path": folder(args["dir"])}, deadline_s=SCAN_S
-    )
+    result = connect.call(methods.LIBRARY_SCAN, {"path": folder(args["dir"])}, deadline_s=SCAN_S)
     if out.json:
         out.document(result)
         return 0

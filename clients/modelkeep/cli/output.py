@@ -124,21 +124,21 @@ class Output:
             for row in rows:
                 self.fields(*(_plain(row.get(key), kind) for _, key, kind in columns))
             return
-        shown = [[_shown(row.get(key), kind) for _, key, kind in columns] for row in rows]
-        if not shown:
+        grid = [[_shown(row.get(key), kind) for _, key, kind in columns] for row in rows]
+        if not grid:
             return
         widths = [
-            max(text.width(title), *(text.width(row[n]) for row in shown))
+            max(text.width(title), *(text.width(row[n]) for row in grid))
             for n, (title, _, _) in enumerate(columns)
         ]
         self._narrow(columns, widths)
         titles = [title for title, _, _ in columns]
         self.line(self.style(_row(titles, columns, widths), "bold"))
-        for row in shown:
-            cells = _cells(row, columns, widths)
+        for texts in grid:
+            cells = _cells(texts, columns, widths)
             for n, (_, _, kind) in enumerate(columns):
                 if kind == "state":
-                    cells[n] = self.style(cells[n], _STATE_STYLES.get(row[n], ""))
+                    cells[n] = self.style(cells[n], _STATE_STYLES.get(texts[n], ""))
             self.line("  ".join(cells).rstrip())
 
     def _narrow(self, columns: Sequence[Column], widths: list[int]) -> None:
@@ -212,9 +212,7 @@ def dump_json(value: object, *, indent: bool = False) -> str:
     dumped = json.dumps(value, ensure_ascii=False, indent=2 if indent else None)
     if dumped.isprintable():
         return dumped
-    return "".join(
-        c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in dumped
-    )
+    return "".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in dumped)
 
 
 def _is_terminal(stream: TextIO) -> bool:

@@ -121,9 +121,7 @@ def _steered(page: dict[str, Any], ids: list[int], done: str, out: Output) -> in
 
 def move(args: dict[str, Any], out: Output) -> int:
     """Set the priority."""
-    page = connect.call(
-        methods.TRANSFER_MOVE, {"ids": args["job"], "priority": args["priority"]}
-    )
+    page = connect.call(methods.TRANSFER_MOVE, {"ids": args["job"], "priority": args["priority"]})
     return _steered(page, args["job"], f"moved to priority {args['priority']}", out)
 
 

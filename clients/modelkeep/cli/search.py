@@ -74,7 +74,7 @@ VERBS = {
             run,
             examples=(
                 ("modelkeep search anime style", "both words"),
-                ("modelkeep search '\"line art\" type:lora base:\"SDXL 1.0\"'", "a phrase, fields"),
+                ('modelkeep search \'"line art" type:lora base:"SDXL 1.0"\'', "a phrase, fields"),
                 ("modelkeep search 水彩 '-nsfw:>2' --sort downloads", "Japanese, without some"),
                 ("modelkeep search owned:yes 'updated:>2026-01-01' --json", "for a script"),
             ),
@@ -83,9 +83,11 @@ VERBS = {
             ),
             options=(
                 Option(
-                    ("--sort",), TEXT, "relevance, downloads, updated, published, name, size …",
+                    ("--sort",),
+                    TEXT,
+                    "relevance, downloads, updated, published, name, size …",
                     metavar="KEY",
-                ),  # fmt: skip
+                ),
                 Option(("--limit",), COUNT, "how many to list (20)", metavar="N", default=20),
                 Option(("--offset",), COUNT, "skip so many", metavar="N", default=0),
                 Option(("--facets",), FLAG, "count the hits by type and base model"),

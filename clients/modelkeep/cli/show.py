@@ -21,9 +21,7 @@ _VERSIONS = 10
 
 def run(args: dict[str, Any], out: Output) -> int:
     """Ask and print."""
-    model = connect.call(
-        methods.CATALOG_SHOW, {"ref": for_daemon(args["ref"]), "raw": args["raw"]}
-    )
+    model = connect.call(methods.CATALOG_SHOW, {"ref": for_daemon(args["ref"]), "raw": args["raw"]})
     if out.json:
         out.document(model)
         return 0
@@ -135,9 +133,7 @@ VERBS = {
                 ("modelkeep show sha256:HEX --json", "by hash, for a script"),
                 ("modelkeep show civitai:1102 --raw", "the hub's own document"),
             ),
-            arguments=(
-                Argument("ref", "1", "what to show; modelkeep help refs", complete="refs"),
-            ),
+            arguments=(Argument("ref", "1", "what to show; modelkeep help refs", complete="refs"),),
             options=(Option(("--raw",), FLAG, "the document as the hub sent it"),),
         )
     }

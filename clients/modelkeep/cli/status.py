@@ -37,8 +37,10 @@ def _lines(status: dict[str, Any], out: Output) -> list[tuple[str, str]]:
     lines = [
         (
             "daemon",
-            f"{out.state('running')}, version {text.safe(daemon['version'])}, "
-            f"pid {daemon['pid']}, up {text.duration(daemon['uptime_s'])}",
+            (
+                f"{out.state('running')}, version {text.safe(daemon['version'])}, "
+                f"pid {daemon['pid']}, up {text.duration(daemon['uptime_s'])}"
+            ),
         )
     ]
     if out.verbose:

@@ -55,9 +55,7 @@ def _print(runs: list[dict[str, Any]], out: Output) -> None:
         )  # fmt: skip
 
 
-def _follow(
-    daemon: Connection, runs: list[dict[str, Any]], out: Output
-) -> list[dict[str, Any]]:
+def _follow(daemon: Connection, runs: list[dict[str, Any]], out: Output) -> list[dict[str, Any]]:
     wanted = {run["hub"]: run["run_id"] for run in runs}
     told: dict[str, tuple[str, str]] = {}
     display = Display(out)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import apsw
 import msgspec
@@ -51,7 +52,7 @@ def train_dictionary(samples: Sequence[bytes]) -> bytes | None:
 
     Takes about a second: call it in a thread.
     """
-    cut = [sample[:_TRAIN_MAX_SAMPLE_BYTES] for sample in samples]
+    cut: list[bytes | bytearray | memoryview] = [sample[:_TRAIN_MAX_SAMPLE_BYTES] for sample in samples]
     if sum(map(len, cut)) < 10 * DICTIONARY_BYTES:
         return None
     try:
@@ -77,8 +78,10 @@ class DocumentCodec:
 
     def load(self, db: apsw.Connection) -> None:
         """Learn every dictionary of this database."""
-        rows = db.execute("SELECT dict_id, hub, kind, bytes FROM document_dict ORDER BY dict_id")
-        for dict_id, hub, kind, data in rows.fetchall():
+        rows: list[tuple[Any, ...]] = db.execute(
+            "SELECT dict_id, hub, kind, bytes FROM document_dict ORDER BY dict_id"
+        ).fetchall()
+        for dict_id, hub, kind, data in rows:
             self.add(dict_id, hub, kind, data)
 
     def add(self, dict_id: int, hub: str, kind: str, data: bytes) -> None:

@@ -11,19 +11,18 @@ import re
 MAX_HTML = 400_000
 MAX_TEXT = 64_000
 
-_BLOCKS = frozenset(
-    "article aside blockquote br dd details div dl dt figure footer h1 h2 h3 h4 h5 h6 header hr "
-    "li main nav ol p pre section summary table td th tr ul".split()
-)
-_INLINE = frozenset(
-    "a abbr b body center cite code del em figcaption font head html i iframe img ins kbd label "
-    "mark q s samp small source span strike strong sub sup tbody tfoot thead tt u var video wbr "
-    "script style".split()
-)
+_BLOCK_NAMES = """
+article aside blockquote br dd details div dl dt figure footer h1 h2 h3 h4 h5 h6 header hr li main
+nav ol p pre section summary table td th tr ul
+"""
+_INLINE_NAMES = """
+a abbr b body center cite code del em figcaption font head html i iframe img ins kbd label mark q s
+samp script small source span strike strong style sub sup tbody tfoot thead tt u var video wbr
+"""
 # what most tags look like, so that most need no parsing
 _SEEN = {
-    **{form.format(name): "\n" for name in _BLOCKS for form in ("{}", "/{}", "{} /", "{}/")},
-    **{form.format(name): "" for name in _INLINE for form in ("{}", "/{}")},
+    **{form.format(name): "\n" for name in _BLOCK_NAMES.split() for form in ("{}", "/{}", "{} /", "{}/")},
+    **{form.format(name): "" for name in _INLINE_NAMES.split() for form in ("{}", "/{}")},
 }
 _HIDDEN = re.compile(r"<(script|style)\b[^<>]*>[^<]*</\1\s*>", re.IGNORECASE)
 _BLANKS = re.compile(r"[^\S\n]+")

@@ -7,6 +7,7 @@ seen is dropped, since the next look will see the truth. Touches no disk.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import apsw
 
@@ -139,9 +140,10 @@ def _move(tx: Tx, moves: Sequence[Moved], counts: Counts) -> None:
         if row is not None:
             standing.append((each, row))
     for each, (missing_ms, sha256, model_key) in standing:
-        for (displaced,) in tx.db.execute(
+        displaced_rows: list[Any] = tx.db.execute(
             "SELECT file_id FROM library_file WHERE path = ? AND state = 'present'", (each.path,)
-        ).fetchall():
+        ).fetchall()
+        for (displaced,) in displaced_rows:
             counts.gone += _lose(tx, displaced, each.path)
         tx.db.execute(
             "UPDATE library_file SET state = 'present', missing_ms = NULL, root_id = ?, path = ?,"

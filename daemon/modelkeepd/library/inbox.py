@@ -16,14 +16,14 @@ BOUND = 20_000
 
 @dataclass(slots=True)
 class Hints:
-    """One draining: paths by root (true: a writer closed it), and roots to be walked, with the reason."""
+    """Paths by root (true: a writer closed it), and roots to be walked, with the reason."""
 
     paths: dict[tuple[int, str], bool] = field(default_factory=dict)
     dirty: dict[int, str] = field(default_factory=dict)
 
 
 class Inbox:
-    """Made inside a trio run; `put` and `mark_dirty` may be called from any thread, also after it."""
+    """Made inside a trio run; any thread may put hints in, also after the run has ended."""
 
     def __init__(self, bound: int = BOUND) -> None:
         self._bound = bound

@@ -132,7 +132,7 @@ def root_of(db: apsw.Connection, path: str) -> int | None:
 
 
 def record_hashes(tx: Tx, file_id: int, path: str, hashes: Hashes, verdict: str | None) -> bool:
-    """Keep what reading a file told, and what the catalog knows of it. False if it changed since."""
+    """Keep what reading a file told, and what the catalog knows of it; False if it changed."""
     row = tx.db.execute(
         "SELECT sha256_before, model_key FROM library_file WHERE file_id = ? AND path = ?"
         " AND state = 'present' AND size_bytes = ? AND mtime_ns = ? AND inode = ?",
@@ -165,13 +165,14 @@ def record_hashes(tx: Tx, file_id: int, path: str, hashes: Hashes, verdict: str 
     return True
 
 
-def record_fingerprint(tx: Tx, file_id: int, stamp: Stamp, fingerprint: bytes) -> None:
-    """Complete a row whose hash came from elsewhere (a placed download)."""
+def record_fingerprint(tx: Tx, file_id: int, stamp: Stamp, fingerprint: bytes) -> bool:
+    """Complete a row whose hash came from elsewhere (a placed download); False if it changed."""
     tx.db.execute(
         "UPDATE library_file SET fingerprint = ? WHERE file_id = ? AND size_bytes = ?"
         " AND mtime_ns = ?",
         (fingerprint, file_id, stamp.size_bytes, stamp.mtime_ns),
     )
+    return tx.db.changes() > 0
 
 
 def record_trouble(tx: Tx, file_id: int, trouble: str, retry_ms: int) -> None:

@@ -150,7 +150,7 @@ def _redistribute(tx: Tx, path: str) -> None:
 
 
 def root_online(tx: Tx, root_id: int, device: int, inode: int) -> None:
-    """The folder is there (again): it is walked next, since anything may have happened meanwhile."""
+    """The folder is there (again); anything may have happened meanwhile, so it is walked next."""
     path, state, old_device = tx.db.execute(
         "SELECT path, state, device FROM library_root WHERE root_id = ?", (root_id,)
     ).fetchone() or (None, None, None)

@@ -22,7 +22,7 @@ class Ready(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was seen at a path: a file's size and time, and how long ago by the wall clock it changed."""
+    """What was seen at a path: a file's size and time, and how long ago it says it changed."""
 
     size_bytes: int
     mtime_ns: int
@@ -59,8 +59,9 @@ class Settler:
             heapq.heappush(self._queue, (now, path))
             return
         if closed:
-            pending.closed = True
-            self._schedule(path, pending, min(pending.due, now + self._closed_quiet_s))
+            # What it is now, not what it was while it was written, has to stay the same.
+            pending.closed, pending.look, pending.changes = True, None, 0
+            self._schedule(path, pending, min(pending.due, now))
 
     def next_due(self) -> float | None:
         """When to call `due` next, None while nothing is pending."""
@@ -99,13 +100,14 @@ class Settler:
             (pending.look.size_bytes, pending.look.mtime_ns) == (look.size_bytes, look.mtime_ns)
         )
         if not same:
-            pending.changes += pending.look is not None
+            if pending.look is not None:  # written again, by the same writer or another
+                pending.changes += 1
+                pending.closed = False
             pending.look, pending.since = look, now
         quiet_s = self._closed_quiet_s if pending.closed else self._quiet_s
         # A time in the future proves nothing; a long past one means it was not written just now.
         if look.age_s >= quiet_s or (same and now - pending.since >= quiet_s):
             return self._finish(path)
-        pending.closed = pending.closed and (same or pending.changes == 0)
         wait = min(LONGEST_WAIT_S, quiet_s * 1.5 ** min(pending.changes, 20))
         self._schedule(path, pending, now + max(wait, 0.01))
         return Ready.LATER

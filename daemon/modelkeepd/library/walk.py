@@ -45,9 +45,9 @@ def walk(
 ) -> Iterator[Entry | Unreadable]:
     """Yield the model files below `folder` (an OS path) with their stats, ordered by text.
 
-    `excluded` are folders (texts) that belong to other roots; `folders` is told each entered folder's
-    inode; `check` runs once a folder and may raise to stop. A folder that cannot be listed, also the
-    first one, yields Unreadable.
+    `excluded` are folders (texts) that belong to other roots; `folders` is told the inode of each
+    folder below; `check` runs once a folder and may raise to stop. A folder that cannot be listed,
+    also the first one, yields Unreadable.
     """
     stack = [_listing(folder, to_text(folder), skipped, folders)]
     while stack:
@@ -72,7 +72,7 @@ def _listing(
 ) -> Iterator[Entry | Unreadable | str]:
     """One folder's model files, and its sub-folders as texts that end in '/', in order."""
     prefix = text if text.endswith("/") else text + "/"
-    found: list[tuple[str, os.DirEntry[str] | None]] = []
+    found: list[tuple[str, os.DirEntry[str]]] = []
     unfinished: list[str] = []
     suffixes = names.MODEL_SUFFIXES
     try:
@@ -80,7 +80,7 @@ def _listing(
             for entry in entries:
                 name = entry.name
                 ending = name.rpartition(".")[2].lower()
-                if ending in suffixes:
+                if ending in suffixes and not entry.is_dir(follow_symlinks=False):
                     if name[0] != ".":
                         found.append((name if name.isascii() else to_text(name), entry))
                         continue
@@ -100,27 +100,19 @@ def _listing(
         skipped["unreadable folder"] += 1
         yield Unreadable(prefix)
         return
-    if folders is not None:
-        folders(_inode(folder))
     found.sort(key=_first)
     for name, entry in found:
         if name[-1] == "/":
-            if entry is not None:
-                yield prefix + name
-            continue
-        if entry is None:
+            if folders is not None:
+                folders(entry.inode())
+            yield prefix + name
             continue
         if unfinished and name in unfinished:
             skipped["unfinished"] += 1
             continue
         try:
             if not entry.is_file(follow_symlinks=False):
-                if entry.is_dir(follow_symlinks=False):
-                    # a folder named like a model: its place in the order is that of "name/"
-                    skipped["folder named like a model"] += 1
-                    yield Unreadable(prefix + name + "/")
-                else:
-                    skipped[_other(entry)] += 1
+                skipped[_other(entry)] += 1
                 continue
             yield prefix + name, entry.stat(follow_symlinks=False)
         except FileNotFoundError:
@@ -131,13 +123,6 @@ def _listing(
 
 def _first(pair: tuple[str, object]) -> str:
     return pair[0]
-
-
-def _inode(folder: str) -> int:
-    try:
-        return os.stat(folder).st_ino
-    except OSError:
-        return 0
 
 
 def _other(entry: os.DirEntry[str]) -> str:
@@ -156,8 +141,8 @@ def compare(
 ) -> Iterator[tuple[str, os.stat_result | None, Row | None]]:
     """Merge both ordered sides; yield only what differs, as (path, stat or None, row or None).
 
-    A stat without a row is new, a row without a stat was not seen, both together differ. `counts["seen"]`
-    is how many files the walk found.
+    A stat without a row is new, a row without a stat was not seen, both together differ.
+    `counts["seen"]` is how many files the walk found.
     """
     remaining = iter(rows)
     row = next(remaining, None)

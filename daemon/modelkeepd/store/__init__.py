@@ -4,16 +4,9 @@ Owns connections, transactions, durability and the event log. Knows nothing of w
 keep in their tables: their SQL and their units of work live with them.
 """
 
-from modelkeepd.store.database import (
-    Durability,
-    Store,
-    StoreCorrupt,
-    StoreError,
-    StoreFull,
-    StoreTooNew,
-    open_store,
-)
+from modelkeepd.store.database import Durability, Store, open_store
 from modelkeepd.store.event_log import Cursor, EventFeed, EventRow, read_events
+from modelkeepd.store.failures import StoreCorrupt, StoreError, StoreFull, StoreTooNew
 from modelkeepd.store.transaction import Tx
 
 __all__ = [

@@ -7,20 +7,25 @@ never torn. That is why a start without a clean-stop mark begins a new epoch.
 
 import enum
 import logging
+import math
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import apsw
+import apsw.aio
 import trio
 
 from modelkeepd import failpoints
 from modelkeepd.clocks import Clocks
+from modelkeepd.store import epochs
 from modelkeepd.store.event_log import EventFeed, last_seq
+from modelkeepd.store.failures import StoreError, translated
 from modelkeepd.store.migrations import Migration, shipped_migrations
-from modelkeepd.store.transaction import Tx
+from modelkeepd.store.schema import prepare, refuse_emptied
+from modelkeepd.store.transaction import Tx, transaction
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +36,6 @@ else:
 
 T = TypeVar("T")
 
-# "mkep": lets `file` and us tell this database from a foreign one
-APPLICATION_ID = 0x6D6B6570
 READERS = 3
 
 
@@ -41,22 +44,6 @@ class Durability(enum.Enum):
 
     FULL = "FULL"
     NORMAL = "NORMAL"
-
-
-class StoreError(Exception):
-    """The database could not do what was asked; nothing of the unit was kept."""
-
-
-class StoreFull(StoreError):
-    """The disk of the database is full."""
-
-
-class StoreTooNew(StoreError):
-    """The database was written by a newer modelkeep."""
-
-
-class StoreCorrupt(StoreError):
-    """The file is damaged or is not modelkeep's."""
 
 
 class Store:
@@ -68,16 +55,15 @@ class Store:
         writer: AsyncConnection,
         readers: Sequence[AsyncConnection],
         clocks: Clocks,
-        epoch: str,
-        epoch_start_seq: int,
+        known_epochs: Sequence[epochs.Epoch],
         newest_seq: int,
     ) -> None:
         self.path = path
-        self.epoch = epoch
-        # the last event that survived from before this epoch: what a search index has seen
-        # beyond it was rolled back
-        self.epoch_start_seq = epoch_start_seq
+        self.epoch = known_epochs[-1].name
+        # the last event that survived from before this epoch
+        self.epoch_start_seq = known_epochs[-1].start_seq
         self.feed = EventFeed(newest_seq)
+        self._epochs = known_epochs
         self._writer = writer
         self._clocks = clocks
         self._synchronous: Durability | None = None
@@ -87,71 +73,87 @@ class Store:
         for reader in readers:
             self._idle_send.send_nowait(reader)
 
+    def trusted_seq(self, epoch: str) -> int:
+        """The last event on which the log and a follower that last saw ``epoch`` agree.
+
+        What such a follower remembers beyond it may have been rolled back by a power cut.
+        """
+        return epochs.trusted_seq(self._epochs, epoch, self.feed.last_seq)
+
     async def apply(self, unit: Callable[[Tx], T], *, durability: Durability, name: str) -> T:
         """Run ``unit`` in one transaction on the writer and return its result.
 
-        All or nothing: an exception rolls back and propagates. Once begun it is finished even
-        if the caller is canceled, so that the caller never wonders whether it was committed.
-        Raises StoreFull or StoreError when the database fails.
+        All or nothing: an exception rolls back and propagates. Once handed over it is finished
+        even if the caller is canceled, so that the caller never wonders whether it was
+        committed. Raises StoreFull, StoreCorrupt or StoreError when the database fails.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         with trio.CancelScope(shield=True):
             result: T
-            result, seq = await self._writer.async_run(self._run_unit, unit, durability, name)
+            result, seq = await _call(self._writer, self._run_unit, unit, durability, name)
         self.feed.publish(seq)
         return result
 
     def _run_unit(
-        self, unit: Callable[[Tx], T], durability: Durability, name: str
+        self, db: apsw.Connection, unit: Callable[[Tx], T], durability: Durability, name: str
     ) -> tuple[T, int]:
-        db: apsw.Connection = self._writer  # type: ignore[assignment]  # sync in its own thread
-        try:
+        with translated(self.path, name):
             # inside a transaction this pragma raises, so it goes first
             if durability is not self._synchronous:
-                db.execute(f"PRAGMA synchronous = {durability.value}")
+                db.pragma("synchronous", durability.value)
                 self._synchronous = durability
-            db.execute("BEGIN IMMEDIATE")
-            tx = Tx(db, self._clocks.wall_ms())
-            try:
+            with transaction(db):
+                tx = Tx(db, self._clocks.wall_ms())
                 result = unit(tx)
-                failpoints.hit("store.before_commit")
                 failpoints.hit(f"{name}.before_commit")
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
-        except apsw.FullError as exc:
-            raise StoreFull(
-                f"the disk of {self.path} is full ({name}); nothing was lost, free some space"
-            ) from exc
-        except (apsw.CorruptError, apsw.NotADBError) as exc:
-            raise StoreCorrupt(f"{self.path} is damaged ({name}): {exc}") from exc
-        except (apsw.IOError, apsw.BusyError, apsw.ReadOnlyError, apsw.CantOpenError) as exc:
-            raise StoreError(f"{self.path}: {name} failed: {exc}") from exc
-        failpoints.hit("store.after_commit")
         failpoints.hit(f"{name}.after_commit")
         return result, tx.last_seq
 
     async def read(self, query: Callable[[apsw.Connection], T]) -> T:
-        """Run ``query`` on a reader, in one snapshot. It must fetch all it needs inside."""
+        """Run ``query`` on a reader, in one snapshot. It must fetch all it needs inside.
+
+        Cancellation interrupts running SQL. Raises StoreCorrupt or StoreError.
+        """
         reader = await self._idle_receive.receive()
         try:
-            return await reader.async_run(_snapshot, query, reader)  # type: ignore[no-any-return]
+            return await _call(reader, _snapshot, query, self.path)
         finally:
             # its queue is in order: an interrupted query ends before the next one begins
             self._idle_send.send_nowait(reader)
 
 
-def _snapshot(query: Callable[[apsw.Connection], T], db: apsw.Connection) -> T:
-    if db.in_transaction:  # an interrupted predecessor
-        db.execute("ROLLBACK")
-    db.execute("BEGIN")
+async def _connect(path: Path, flags: int, vfs: str | None) -> AsyncConnection:
+    # canceled in the midst of it, apsw would leave the new connection's thread running for ever
+    await trio.lowlevel.checkpoint_if_cancelled()
+    with trio.CancelScope(shield=True):
+        connection = await apsw.Connection.as_async(str(path), flags=flags, vfs=vfs)
+    return connection
+
+
+async def _call(
+    connection: AsyncConnection, function: Callable[..., T], /, *arguments: object
+) -> T:
+    """Run ``function(connection, ...)`` in the connection's thread, there used synchronously."""
+    # apsw would watch our deadlines itself and raise TooSlowError, out of a move_on_after too:
+    # trio alone decides
+    token = apsw.aio.deadline.set(math.inf)
     try:
-        return query(db)
+        result: T = await connection.async_run(function, connection, *arguments)
     finally:
-        if db.in_transaction:
-            db.execute("COMMIT")
+        apsw.aio.deadline.reset(token)
+    return result
+
+
+def _snapshot(db: apsw.Connection, query: Callable[[apsw.Connection], T], path: Path) -> T:
+    with translated(path, "reading"):
+        if db.in_transaction:  # an interrupted predecessor
+            db.execute("ROLLBACK")
+        db.execute("BEGIN")
+        try:
+            return query(db)
+        finally:
+            if db.in_transaction:
+                db.execute("COMMIT")
 
 
 @asynccontextmanager
@@ -165,130 +167,47 @@ async def open_store(
 ) -> AsyncIterator[Store]:
     """Open, migrate and yield the store; on leaving, mark a clean stop and close everything.
 
-    ``vfs`` names an SQLite VFS (power-cut tests). Raises StoreTooNew, StoreCorrupt, StoreError.
+    It is a clean stop even if the body raises or is canceled: what was acknowledged is on the
+    disk then. ``vfs`` names an SQLite VFS (power-cut tests). Raises StoreTooNew, StoreCorrupt,
+    StoreFull, StoreError.
     """
     clocks = clocks or Clocks()
     migrations = shipped_migrations() if migrations is None else migrations
+    # last in, first out, and readers before the writer: they would hold up its checkpoint
     connections: list[AsyncConnection] = []
+    store: Store | None = None
     try:
-        writer = await apsw.Connection.as_async(str(path), vfs=vfs)
-        connections.append(writer)
-        epoch, start_seq, newest = await writer.async_run(
-            _prepare, writer, path, migrations, clocks, new_epoch_id
-        )
-        for _ in range(READERS):
-            reader = await apsw.Connection.as_async(
-                str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs
+        with translated(path, "opening"):
+            refuse_emptied(path)
+            flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+            connections.append(writer := await _connect(path, flags, vfs))
+            known, newest = await _call(
+                writer, _open_writer, path, migrations, clocks, new_epoch_id
             )
-            connections.append(reader)
-            await reader.async_run(_configure_reader, reader)
-        store = Store(path, writer, connections[1:], clocks, epoch, start_seq, newest)
+            for _ in range(READERS):
+                connections.append(reader := await _connect(path, apsw.SQLITE_OPEN_READONLY, vfs))
+                await _call(reader, _configure_reader)
+        store = Store(path, writer, connections[1:], clocks, known, newest)
         yield store
-        with trio.CancelScope(shield=True):
-            await writer.async_run(_close_cleanly, writer)
-    except apsw.NotADBError as exc:
-        raise StoreCorrupt(f"{path} is not a database") from exc
-    except apsw.CorruptError as exc:
-        raise StoreCorrupt(f"{path} is damaged: {exc}") from exc
-    except apsw.CantOpenError as exc:
-        raise StoreError(f"{path} can't be opened: {exc}") from exc
     finally:
         # a connection's thread is no daemon thread: left open, the process would never end
         with trio.CancelScope(shield=True):
-            for connection in reversed(connections):
+            while connections:
+                connection = connections.pop()
+                if store is not None and not connections:
+                    await _stop_cleanly(connection, path)
                 await connection.aclose(force=True)
 
 
-def _prepare(
+def _open_writer(
     db: apsw.Connection,
     path: Path,
     migrations: Sequence[Migration],
     clocks: Clocks,
     new_epoch_id: Callable[[], str],
-) -> tuple[str, int, int]:
-    db.set_busy_timeout(5_000)
-    application_id = db.pragma("application_id")
-    version = int(db.pragma("user_version"))
-    if application_id == 0 and db.pragma("schema_version") == 0:
-        # 4 KiB pages hold most compressed documents; auto_vacuum must precede the first table
-        db.pragma("auto_vacuum", "INCREMENTAL")
-        db.pragma("application_id", APPLICATION_ID)
-    elif application_id != APPLICATION_ID:
-        raise StoreCorrupt(f"{path} is a database of another program; move it away")
-    newest_known = migrations[-1].number
-    if version > newest_known:
-        raise StoreTooNew(
-            f"{path} has schema {version}, this modelkeep knows up to {newest_known}:"
-            " install the newer modelkeep, or restore a backup from the folder beside it"
-        )
-    db.pragma("journal_mode", "WAL")
-    db.pragma("foreign_keys", True)
-    db.pragma("temp_store", "MEMORY")
-    db.pragma("cache_size", -16_000)
-    db.pragma("synchronous", "FULL")
-    _migrate(db, path, version, migrations)
-    return _begin_epoch(db, clocks, new_epoch_id)
-
-
-def _migrate(
-    db: apsw.Connection, path: Path, version: int, migrations: Sequence[Migration]
-) -> None:
-    for migration in migrations:
-        if migration.number <= version:
-            continue
-        if version:
-            _back_up(db, path, version)
-        failpoints.hit("store.before_migration")
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            db.execute(migration.sql)
-            db.pragma("user_version", migration.number)
-            failpoints.hit("store.before_migration_commit")
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
-        log.info("schema migrated", extra={"facts": {"from": version, "to": migration.number}})
-        version = migration.number
-
-
-def _back_up(db: apsw.Connection, path: Path, version: int) -> None:
-    """A whole copy beside the database before its schema changes; complete or absent."""
-    target = path.with_name(f"{path.name}.v{version}.backup")
-    partial = target.with_name(target.name + ".part")
-    partial.unlink(missing_ok=True)
-    copy = apsw.Connection(str(partial))
-    try:
-        with copy.backup("main", db, "main") as backup:
-            while not backup.done:
-                backup.step(10_000)
-        copy.pragma("journal_mode", "DELETE")
-    finally:
-        copy.close()
-    partial.rename(target)
-
-
-def _begin_epoch(
-    db: apsw.Connection, clocks: Clocks, new_epoch_id: Callable[[], str]
-) -> tuple[str, int, int]:
-    meta: dict[Any, Any] = dict(db.execute("SELECT * FROM meta"))
-    newest = last_seq(db)
-    epoch, start_seq = meta.get("epoch"), meta.get("epoch_start_seq", 0)
-    db.execute("BEGIN IMMEDIATE")
-    if epoch is None or not meta.get("clean_stop"):
-        epoch, start_seq = new_epoch_id(), newest
-    db.executemany(
-        "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        [
-            ("epoch", epoch),
-            ("epoch_start_seq", start_seq),
-            ("clean_stop", 0),
-            ("started_ms", clocks.wall_ms()),
-        ],
-    )
-    db.execute("COMMIT")
-    return str(epoch), int(start_seq), newest
+) -> tuple[list[epochs.Epoch], int]:
+    prepare(db, path, migrations)
+    return epochs.begin(db, new_epoch_id, clocks.wall_ms()), last_seq(db)
 
 
 def _configure_reader(db: apsw.Connection) -> None:
@@ -298,8 +217,17 @@ def _configure_reader(db: apsw.Connection) -> None:
     db.pragma("cache_size", -8_000)
 
 
+async def _stop_cleanly(writer: AsyncConnection, path: Path) -> None:
+    """Failing costs no data: the next start begins an epoch, and the log is replayed then."""
+    try:
+        with translated(path, "stopping"):
+            await _call(writer, _close_cleanly)
+    except StoreError as exc:
+        log.warning("no clean stop", extra={"facts": {"error": str(exc)}})
+
+
 def _close_cleanly(db: apsw.Connection) -> None:
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute("UPDATE meta SET value = 1 WHERE key = 'clean_stop'")
+    db.pragma("synchronous", "FULL")
     db.pragma("optimize")
+    epochs.mark_clean_stop(db)
     db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)

@@ -113,13 +113,12 @@ def is_gap(cursor: Cursor, *, epoch: str, oldest: int | None, newest: int) -> bo
 def trim(tx: Tx, *, keep_rows: int, keep_ms: float = math.inf) -> int:
     """Delete events beyond ``keep_rows`` or older than ``keep_ms``; return how many went."""
     horizon = last_seq(tx.db) - keep_rows
-    tx.db.execute("DELETE FROM event_log WHERE seq <= ?", (horizon,))
-    removed = tx.db.changes()
     if math.isfinite(keep_ms):
-        tx.db.execute(
-            "DELETE FROM event_log WHERE seq < (SELECT coalesce(min(seq), 0) FROM event_log"
-            " WHERE at_ms >= ?)",
+        # the log is in the order of seq; the clock may have been set back in between
+        young = tx.db.execute(
+            "SELECT seq FROM event_log WHERE at_ms >= ? ORDER BY seq LIMIT 1",
             (tx.now_ms - int(keep_ms),),
-        )
-        removed += tx.db.changes()
-    return removed
+        ).get
+        horizon = max(horizon, last_seq(tx.db) if young is None else int(str(young)) - 1)
+    tx.db.execute("DELETE FROM event_log WHERE seq <= ?", (horizon,))
+    return tx.db.changes()

@@ -1,10 +1,13 @@
 """What a unit of work is handed: the open transaction, its time, and a way to report facts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import apsw
 import msgpack  # type: ignore[import-untyped,unused-ignore]
+
+from modelkeepd import failpoints
 
 
 @dataclass(slots=True)
@@ -30,3 +33,18 @@ class Tx:
         )
         self.last_seq = self.db.last_insert_rowid()
         return self.last_seq
+
+
+@contextmanager
+def transaction(db: apsw.Connection, name: str = "commit") -> Iterator[None]:
+    """All of the body or nothing. ``name`` is that of the fail-points around the commit."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        failpoints.hit(f"store.before_{name}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # some failures roll back by themselves
+            db.execute("ROLLBACK")
+        raise
+    failpoints.hit(f"store.after_{name}")

@@ -433,6 +433,13 @@ def _decoded(raw: bytes) -> str:
         return raw.decode("latin-1")
 
 
+class _Handed(socket.socket):
+    """pycurl duplicates the descriptor of the socket it is given and drops the object."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def _configure(handle: Any, order: Order) -> None:
     handle.setopt(pycurl.URL, order.url)
     handle.setopt(pycurl.NOSIGNAL, 1)
@@ -464,6 +471,6 @@ def _configure(handle: Any, order: Order) -> None:
             family, kind, protocol, address = where
             if str(address[0]).partition("%")[0] not in allowed:
                 return int(pycurl.SOCKET_BAD)
-            return socket.socket(family, kind, protocol)
+            return _Handed(family, kind, protocol)
 
         handle.setopt(pycurl.OPENSOCKETFUNCTION, open_checked)

@@ -14,7 +14,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-
 
 def quoted(text: str, limit: int = 200) -> str:
     """Foreign text made fit for a message: one line, no control or bidi characters, bounded."""
-    text = _UNPRINTABLE.sub(" ", text).strip()
+    text = " ".join(_UNPRINTABLE.sub(" ", text).split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

@@ -92,7 +92,10 @@ def _host(netloc: str, hostname: str | None) -> str:
     host = hostname or ""
     if "[" in netloc or "]" in netloc:
         try:
-            return ipaddress.IPv6Address(host).compressed
+            address = ipaddress.IPv6Address(host)
+            if address.scope_id is not None:
+                raise ValueError("a zone belongs to this machine, not to an address from outside")
+            return address.compressed
         except ValueError:
             raise BadAddress("the address has a bad IPv6 host") from None
     host = host.removesuffix(".").lower()

@@ -19,10 +19,6 @@ class RetryPolicy:
     retry_after_cap_s: float = 3600.0
     quick_attempts: int = 4  # within one run, before the job is put to wait
 
-    def exhausted(self, attempts: int) -> bool:
-        """Whether this many failures in a row, without progress between, are enough."""
-        return attempts >= self.max_attempts
-
     def delay_s(self, attempts: int, retry_after_s: float | None, chance: random.Random) -> float:
         """Seconds until attempt number ``attempts + 1``; the far side's wish is a floor."""
         bound = min(self.cap_s, self.first_s * 2.0 ** min(attempts, 30))

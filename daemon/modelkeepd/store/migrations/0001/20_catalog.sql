@@ -22,6 +22,7 @@ CREATE TABLE version (
   version_key INTEGER PRIMARY KEY, model_key INTEGER NOT NULL REFERENCES model,
   hub_id TEXT NOT NULL, name TEXT NOT NULL, base_model TEXT, position INTEGER NOT NULL,
   published_ms INTEGER, availability TEXT,       -- Public, EarlyAccess, ...
+  gone_ms INTEGER,                               -- since when the hub's document does not list it any more
   UNIQUE (model_key, hub_id)) STRICT;
 CREATE INDEX version_hub ON version (hub_id);
 CREATE TABLE file (
@@ -30,6 +31,7 @@ CREATE TABLE file (
   name TEXT NOT NULL, kind TEXT NOT NULL,        -- the hub's file type: Model, VAE, Config, Training Data ...
   format TEXT, size_bytes INTEGER, sha256 BLOB,  -- 32 bytes or NULL
   is_primary INTEGER NOT NULL, url TEXT,         -- hub download URL
+  gone_ms INTEGER,                               -- since when the hub's document does not list it any more
   UNIQUE (version_key, hub_id, name)) STRICT;
 CREATE INDEX file_sha256 ON file (sha256) WHERE sha256 IS NOT NULL;
 CREATE INDEX file_model ON file (model_key);

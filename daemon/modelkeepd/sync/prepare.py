@@ -1,0 +1,96 @@
+"""A fetched page made ready for the writer: parsed, hashed, compressed. Runs in a worker thread.
+
+Everything slow happens here, so that the writer's transaction is only statements. What is known
+already is not parsed again.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from modelkeepd.hubs.contract import ListItem, OddDocument, ParsedModel
+from modelkeepd.hubs.documents import DocumentCodec, document_hash
+
+log = logging.getLogger(__name__)
+
+MODEL_KIND = "model"
+
+
+class Known(msgspec.Struct, frozen=True, gc=False):
+    """What the store has of a model before this page."""
+
+    doc_hash: bytes
+    seen_ms: int
+    gone: bool
+
+
+class PreparedModel(msgspec.Struct, frozen=True):
+    """One model as the writer needs it. ``parsed`` is None for an unchanged one."""
+
+    hub_id: str
+    doc_hash: bytes
+    parsed: ParsedModel | None
+    blob: bytes
+    dict_id: int | None
+
+
+class OddItem(msgspec.Struct, frozen=True):
+    """A document that is no model to us, kept whole."""
+
+    hub_id: str | None
+    reason: str
+    doc_hash: bytes
+    blob: bytes
+
+
+class PreparedPage(msgspec.Struct, frozen=True):
+    """All of a page. ``again`` counts models this run has seen through an earlier view."""
+
+    models: tuple[PreparedModel, ...]
+    odd: tuple[OddItem, ...]
+    again: int
+
+
+def prepare_page(
+    hub: str,
+    items: Sequence[ListItem],
+    known: Mapping[str, Known],
+    *,
+    parse: Callable[[bytes], ParsedModel],
+    codec: DocumentCodec,
+    seen_since_ms: int | None,
+) -> PreparedPage:
+    """Make a page ready.
+
+    ``seen_since_ms`` is set in every view but the first: a model seen since then came through an
+    earlier view of this run, whose document is the fuller one, and is left alone.
+    """
+    dict_id = codec.dictionary_for(hub, MODEL_KIND)
+    models: dict[str, PreparedModel] = {}
+    odd: list[OddItem] = []
+    again = 0
+    for item in items:
+        before = known.get(item.hub_id) if item.hub_id is not None else None
+        if before is not None and seen_since_ms is not None and before.seen_ms >= seen_since_ms:
+            again += 1
+            continue
+        digest = document_hash(item.raw)
+        if before is not None and before.doc_hash == digest and not before.gone:
+            models[str(item.hub_id)] = PreparedModel(str(item.hub_id), digest, None, b"", None)
+            continue
+        try:
+            parsed = parse(item.raw)
+        except OddDocument as exc:
+            odd.append(
+                OddItem(item.hub_id, exc.reason, digest, codec.compress(item.raw, None))
+            )
+        except Exception as exc:  # a parser's own fault must cost one document, not the crawl
+            log.exception("parser failed", extra={"facts": {"hub": hub, "id": item.hub_id}})
+            reason = f"the parser failed: {type(exc).__name__}: {exc}"
+            odd.append(OddItem(item.hub_id, reason, digest, codec.compress(item.raw, None)))
+        else:
+            models[parsed.hub_id] = PreparedModel(
+                parsed.hub_id, digest, parsed, codec.compress(item.raw, dict_id), dict_id
+            )
+    return PreparedPage(tuple(models.values()), tuple(odd), again)
