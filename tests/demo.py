@@ -142,7 +142,9 @@ def recorded_documents(folder: Path) -> None:
         home = Home(folder, url)
         try:
             home.type("sync", "civitai", "--wait")
-            home.until("search has caught up", lambda: home.ask("search", "panel OR control")["total"] > 0)
+            home.until(
+                "search has caught up", lambda: home.ask("search", "panel OR control")["total"] > 0
+            )
             home.type("search", "controlnet", "--limit", "3")
             home.type("show", "civitai:9251")
             found = home.ask("search", "平涂り風")
@@ -171,7 +173,9 @@ def synthetic_catalog(folder: Path) -> None:
         home = Home(folder, url)
         try:
             home.type("sync", "civitai", "--wait")
-            home.until("search has caught up", lambda: home.ask("search", "")["total"] > MODELS // 2)
+            home.until(
+                "search has caught up", lambda: home.ask("search", "")["total"] > MODELS // 2
+            )
             home.type("status")
             say("3. Search, in English and in Japanese")
             home.type("search", "style type:lora", "--limit", "5")

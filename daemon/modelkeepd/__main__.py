@@ -5,7 +5,6 @@ import sys
 from collections.abc import Sequence
 
 from modelkeep_protocol.paths import find_paths
-
 from modelkeepd import exit_codes, version
 
 DESCRIPTION = """\

@@ -14,14 +14,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
-from modelkeep_protocol.paths import Paths
 
+from modelkeep_protocol.paths import Paths
 from modelkeepd import exit_codes, logs, platform
 from modelkeepd.clocks import Clocks
 from modelkeepd.settings import BadSettings, Settings, load_settings
 from modelkeepd.store import StoreError, open_store
 from modelkeepd.supervise import StopRequest
-from modelkeepd.wiring import Daemon
+from modelkeepd.wiring import Daemon, wire
 
 log = logging.getLogger(__name__)
 
@@ -109,20 +109,16 @@ async def open_daemon(
     vfs: str | None = None,
 ) -> AsyncIterator[Daemon]:
     """The daemon with its store open and nothing started; tests use this too."""
-    async with open_store(Path(paths.database), clocks=clocks, vfs=vfs) as store:
-        daemon = Daemon(paths, settings, warnings, store, stop, clocks)
-        try:
-            yield daemon
-        finally:
-            with trio.CancelScope(shield=True):
-                await daemon.aclose()
+    async with (
+        open_store(Path(paths.database), clocks=clocks, vfs=vfs) as store,
+        wire(paths, settings, warnings, store, stop, clocks) as daemon,
+    ):
+        yield daemon
 
 
 def _ready(daemon: Daemon) -> None:
     platform.notify("READY=1", f"STATUS=serving {daemon.paths.socket}")
-    log.info(
-        "ready", extra={"facts": {"socket": daemon.paths.socket, "epoch": daemon.store.epoch}}
-    )
+    log.info("ready", extra={"facts": {"socket": daemon.paths.socket, "epoch": daemon.store.epoch}})
 
 
 async def _watch_signals(
@@ -148,4 +144,3 @@ async def _leave_in_time(stop: StopRequest) -> None:
     log.error("stopping took too long; leaving", extra={"facts": {"limit_s": STOP_LIMIT_S}})
     logging.shutdown()
     os._exit(exit_codes.OVERRUN)
-

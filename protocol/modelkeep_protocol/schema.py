@@ -96,6 +96,11 @@ class SyncRun(Struct, frozen=True):
     total_estimate: int | None
     eta_s: float | None
     error: str | None
+    hint: str | None = None
+    fraction: float | None = None  # of the whole run, where it can be told
+    models_per_s: float | None = None
+    waiting_s: float | None = None  # until the hub is asked again
+    gaps: int = 0  # places where the hub's list could not be followed
 
 
 class HubStatus(Struct, frozen=True):

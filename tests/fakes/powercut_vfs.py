@@ -147,7 +147,7 @@ class _LoggedFile(apsw.VFSFile):
         super().xTruncate(newsize)
         self._vfs.log.append(Truncate(self.inode, newsize))
 
-    def xSync(self, flags: int) -> None:  # noqa: N802, ARG002
+    def xSync(self, flags: int) -> None:  # noqa: N802
         self._vfs.call("xSync")
         # not passed on: only the log decides what a power cut leaves
         self._vfs.log.append(Sync(self.inode, self.folder_is_dirty))
@@ -230,6 +230,7 @@ class Platters:
 def _apply(content: bytearray, op: Write | Truncate) -> None:
     if isinstance(op, Truncate):
         del content[op.size_bytes :]
+        content.extend(bytes(op.size_bytes - len(content)))
         return
     if op.offset > len(content):
         content.extend(bytes(op.offset - len(content)))

@@ -93,9 +93,11 @@ async def open_bench(
     ca_file: str | None = None,
     plans: dict[str, SourcePlan] | None = None,
     run: bool = True,
+    make_root: bool = True,
 ) -> AsyncIterator[Bench]:
     root = tmp_path / "models"
-    root.mkdir(exist_ok=True)
+    if make_root:
+        root.mkdir(exist_ok=True)
     settings = settings or TransferSettings(root=root, layout="comfyui", reserve_bytes=0)
     settings = replace(settings, root=root, retry=QUICK, poll_s=0.05)
     known = {} if plans is None else plans

@@ -266,10 +266,14 @@ class Hub(Protocol):
         ...
 
 
-def parse_model(hub: str, raw: bytes) -> ParsedModel:
-    """The model in a hub's raw document. Raises OddDocument when it has no usable id."""
+def parse_model(hub: str, raw: bytes, *, texts: bool = True) -> ParsedModel:
+    """The model in a hub's raw document. Raises OddDocument when it has no usable id.
+
+    ``texts=False`` leaves descriptions empty: stripping their HTML is a good part of the work,
+    and who writes rows needs none.
+    """
     if hub == "civitai":
         from modelkeepd.hubs.civitai_documents import parse_civitai_model
 
-        return parse_civitai_model(raw)
+        return parse_civitai_model(raw, texts=texts)
     raise OddDocument(f"no parser for the hub {hub!r}")

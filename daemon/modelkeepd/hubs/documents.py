@@ -52,7 +52,9 @@ def train_dictionary(samples: Sequence[bytes]) -> bytes | None:
 
     Takes about a second: call it in a thread.
     """
-    cut: list[bytes | bytearray | memoryview] = [sample[:_TRAIN_MAX_SAMPLE_BYTES] for sample in samples]
+    cut: list[bytes | bytearray | memoryview] = [
+        sample[:_TRAIN_MAX_SAMPLE_BYTES] for sample in samples
+    ]
     if sum(map(len, cut)) < 10 * DICTIONARY_BYTES:
         return None
     try:

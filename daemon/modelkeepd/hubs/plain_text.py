@@ -21,7 +21,11 @@ samp script small source span strike strong style sub sup tbody tfoot thead tt u
 """
 # what most tags look like, so that most need no parsing
 _SEEN = {
-    **{form.format(name): "\n" for name in _BLOCK_NAMES.split() for form in ("{}", "/{}", "{} /", "{}/")},
+    **{
+        form.format(name): "\n"
+        for name in _BLOCK_NAMES.split()
+        for form in ("{}", "/{}", "{} /", "{}/")
+    },
     **{form.format(name): "" for name in _INLINE_NAMES.split() for form in ("{}", "/{}")},
 }
 _HIDDEN = re.compile(r"<(script|style)\b[^<>]*>[^<]*</\1\s*>", re.IGNORECASE)

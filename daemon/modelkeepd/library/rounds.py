@@ -81,6 +81,7 @@ class Rounds:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         inbox = Inbox(self._inbox_bound)
+        self._settler = Settler(self._pace.settle_s)  # what an earlier run left half done is walked
         self._watcher = watch.Watcher(inbox)
         try:
             async with trio.open_nursery() as nursery:

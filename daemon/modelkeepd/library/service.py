@@ -6,10 +6,11 @@ requests. It never changes a file in a watched folder.
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import apsw
 import trio
 
 from modelkeep_protocol import schema
@@ -21,10 +22,11 @@ from modelkeep_protocol.errors import (
     ModelkeepError,
 )
 from modelkeepd.clocks import Clocks
-from modelkeepd.library import listing, roots
+from modelkeepd.library import listing
+from modelkeepd.library import roots as root_units
 from modelkeepd.library.clerk import Clerk
 from modelkeepd.library.differences import Counts
-from modelkeepd.library.hashing import HashQueue
+from modelkeepd.library.hashing import HashQueue, Result, Task, read_task
 from modelkeepd.library.inbox import BOUND
 from modelkeepd.library.layout import canonical_layout, detect_layout
 from modelkeepd.library.ownership import anything_to_match, match_catalog
@@ -40,6 +42,11 @@ MATCH_PAUSE_S = 3.0
 
 
 class LibraryService:
+    """Made by the composition root; ``run`` under supervision."""
+
+    name = "library"
+    essential = False
+
     def __init__(
         self,
         store: Store,
@@ -48,11 +55,14 @@ class LibraryService:
         *,
         probe_s: float = 2.0,
         poll_s: float = 30.0,
+        match_pause_s: float = MATCH_PAUSE_S,
         inbox_bound: int = BOUND,
+        read: Callable[[Task, Callable[[], None]], Result] = read_task,
     ) -> None:
         self._store = store
         self._settings = settings
         self._clerk = Clerk(store)
+        self._match_pause_s = match_pause_s
         self._rounds = Rounds(
             store,
             clocks,
@@ -61,7 +71,7 @@ class LibraryService:
             found=self._new_work,
             inbox_bound=inbox_bound,
         )
-        self._hashes = HashQueue(store, clocks, settings.hash_threads, self._rounds.note)
+        self._hashes = HashQueue(store, clocks, settings.hash_threads, self._rounds.note, read)
 
     def _new_work(self) -> None:
         self._hashes.wake()
@@ -72,7 +82,7 @@ class LibraryService:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._rounds.run)
             nursery.start_soon(self._hashes.run)
-            nursery.start_soon(self._match_forever)
+            nursery.start_soon(self._follow_log)
             task_status.started()
 
     async def _open_configured_roots(self) -> None:
@@ -88,30 +98,22 @@ class LibraryService:
             name="library.configure_roots",
         )
 
-    async def _match_forever(self) -> None:
-        """Follow the event log: whenever the catalog has learned, name what it now knows."""
+    async def _follow_log(self) -> None:
+        """Whenever the catalog has learned, name what it now knows; complete what was placed."""
         seen = 0
         while True:
             if await self._store.read(anything_to_match):
                 await self._match()
-            newest = self._store.feed.last_seq
-            while not await self._catalog_changed(seen, newest):
-                seen = newest
+            await trio.sleep(self._match_pause_s)
+            learned = False
+            while not learned:
                 newest = await self._store.feed.changed(seen)
-            seen = newest
-            await trio.sleep(MATCH_PAUSE_S)
-
-    async def _catalog_changed(self, seen: int, newest: int) -> bool:
-        while seen < newest:
-            events = await self._store.read(
-                partial(read_events, after_seq=seen, topics=("model", "sync"), limit=100)
-            )
-            if any(event.kind in ("page", "run.finished") for event in events):
-                return True
-            if len(events) < 100:
-                return False
-            seen = events[-1].seq
-        return False
+                learned, placed = await self._store.read(
+                    partial(_news, after_seq=seen, newest=newest)
+                )
+                seen = newest
+                if placed:
+                    self._hashes.wake()
 
     async def _match(self) -> None:
         after: int | None = 0
@@ -153,7 +155,7 @@ class LibraryService:
                 "create it or check its spelling; mount its volume if it is on one",
             )
         await self._store.apply(
-            partial(roots.add_root, path=to_text(folder), layout=kind, origin="user"),
+            partial(root_units.add_root, path=to_text(folder), layout=kind, origin="user"),
             durability=Durability.FULL,
             name="library.add_root",
         )
@@ -170,7 +172,7 @@ class LibraryService:
                 "remove it from [[library.roots]] there and restart the daemon",
             )
         await self._store.apply(
-            partial(roots.remove_root, path=root.path),
+            partial(root_units.remove_root, path=root.path),
             durability=Durability.FULL,
             name="library.remove_root",
         )
@@ -203,7 +205,7 @@ class LibraryService:
                 items.append(_counts(root.path, await self._rounds.walk(root, asked=True)))
         return schema.ScanResult(items)
 
-    async def _root_at(self, path: str, *, below: bool = False) -> roots.Root:
+    async def _root_at(self, path: str, *, below: bool = False) -> root_units.Root:
         known = await self._rounds.read_roots()
         spellings = (path.rstrip("/") or "/", to_text(_absolute(from_text(path))))
         for root in sorted(known, key=lambda each: -len(each.path)):
@@ -217,13 +219,24 @@ class LibraryService:
         )
 
 
+def _news(db: apsw.Connection, after_seq: int, newest: int) -> tuple[bool, bool]:
+    """Did the catalog learn, was a download placed, in the events after this one?"""
+    learned = placed = False
+    while after_seq < newest and not learned:
+        events = read_events(db, after_seq, topics=("model", "sync", "library"))
+        learned = any(event.kind in ("page", "run.finished") for event in events)
+        placed = placed or any(event.payload.get("placed") for event in events)
+        after_seq = events[-1].seq if events else newest
+    return learned, placed
+
+
 def _configure_roots(tx: Tx, wanted: Sequence[tuple[str, str]]) -> None:
     """Make the roots of the settings exist; those that have left the settings are dropped."""
-    for root in roots.read_roots(tx.db):
+    for root in root_units.read_roots(tx.db):
         if root.origin == "config" and root.path not in {path for path, _ in wanted}:
-            roots.remove_root(tx, root.path)
+            root_units.remove_root(tx, root.path)
     for path, layout in wanted:
-        roots.add_root(tx, path, layout, "config")
+        root_units.add_root(tx, path, layout, "config")
 
 
 def _absolute(path: str) -> str:

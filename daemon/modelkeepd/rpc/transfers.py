@@ -7,7 +7,6 @@ from pathlib import Path
 
 from modelkeep_protocol import errors, schema
 from modelkeep_protocol.errors import ModelkeepError
-
 from modelkeepd.hubs.reference import BadReference, parse_reference
 from modelkeepd.store import Store
 from modelkeepd.transfer.jobs import Job

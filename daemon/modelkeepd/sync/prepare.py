@@ -82,15 +82,15 @@ def prepare_page(
         try:
             parsed = parse(item.raw)
         except OddDocument as exc:
-            odd.append(
-                OddItem(item.hub_id, exc.reason, digest, codec.compress(item.raw, None))
-            )
+            odd.append(OddItem(item.hub_id, exc.reason, digest, codec.compress(item.raw, None)))
         except Exception as exc:  # a parser's own fault must cost one document, not the crawl
             log.exception("parser failed", extra={"facts": {"hub": hub, "id": item.hub_id}})
             reason = f"the parser failed: {type(exc).__name__}: {exc}"
             odd.append(OddItem(item.hub_id, reason, digest, codec.compress(item.raw, None)))
         else:
+            # one without versions may turn out odd, and odd ones are kept without a dictionary
+            used = dict_id if parsed.versions else None
             models[parsed.hub_id] = PreparedModel(
-                parsed.hub_id, digest, parsed, codec.compress(item.raw, dict_id), dict_id
+                parsed.hub_id, digest, parsed, codec.compress(item.raw, used), used
             )
     return PreparedPage(tuple(models.values()), tuple(odd), again)

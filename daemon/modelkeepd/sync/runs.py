@@ -36,8 +36,8 @@ class Resumable(msgspec.Struct, frozen=True):
 
 
 _COLUMNS = (
-    "run_id, hub, kind, state, started_ms, finished_ms, pages, seen, new, changed, odd, gaps,"
-    " pass_pages, error"
+    "run_id, hub, kind, state, started_ms, finished_ms, pages, seen, new, changed, odd, gaps, "
+    "pass_pages, error"
 )
 
 
@@ -55,9 +55,7 @@ def begin_run(tx: Tx, hub: str, kind: str, state: str) -> int:
 
 def resume_run(tx: Tx, hub: str, run_id: int) -> None:
     """An unfinished run goes on, after a restart or a failure."""
-    tx.db.execute(
-        "UPDATE sync_run SET state = 'running', error = NULL WHERE run_id = ?", (run_id,)
-    )
+    tx.db.execute("UPDATE sync_run SET state = 'running', error = NULL WHERE run_id = ?", (run_id,))
     tx.emit("sync", "run.started", hub, {"run_id": run_id, "kind": "full", "resumed": True})
 
 
@@ -85,9 +83,7 @@ def fail_run(tx: Tx, hub: str, run_id: int, code: str, message: str, hint: str) 
 
 def resumable(db: apsw.Connection, hub: str) -> Resumable | None:
     """The hub's unfinished run, if there is one."""
-    row: Any = db.execute(
-        "SELECT run_id, state FROM sync_state WHERE hub = ?", (hub,)
-    ).fetchone()
+    row: Any = db.execute("SELECT run_id, state FROM sync_state WHERE hub = ?", (hub,)).fetchone()
     if row is None:
         return None
     run = _run(db, "run_id = ?", row[0])
@@ -108,6 +104,7 @@ def _run(db: apsw.Connection, where: str, value: str | int) -> Run | None:
     row: Any = db.execute(f"SELECT {_COLUMNS} FROM sync_run WHERE {where}", (value,)).fetchone()
     if row is None:
         return None
-    *rest, pass_pages, error = row
-    pages = msgspec.json.decode(pass_pages, type=tuple[int, ...]) if pass_pages else ()
-    return Run(*rest, pass_pages=pages, error=error)
+    values = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    pages = values["pass_pages"]
+    values["pass_pages"] = msgspec.json.decode(pages, type=tuple[int, ...]) if pages else ()
+    return Run(**values)

@@ -86,10 +86,11 @@ def apply_page(tx: Tx, write: PageWrite) -> PageOutcome:
         seq = tx.emit("model", "page", write.hub, payload)
         _insert(tx.db, new, seq, write.fetched_ms)
         _update(tx, changed, seq, write.fetched_ms)
-    tx.db.execute(
-        "UPDATE model SET seen_ms = ? WHERE model_key IN (SELECT value FROM json_each(?))",
-        (write.fetched_ms, json.dumps(unchanged)),
-    )
+    if unchanged:
+        tx.db.execute(
+            "UPDATE model SET seen_ms = ? WHERE model_key IN (SELECT value FROM json_each(?))",
+            (write.fetched_ms, json.dumps(unchanged)),
+        )
     new_odd = _keep_odd(tx, write, odd)
     seen = len(new) + len(changed) + len(unchanged)
     tx.db.execute(
@@ -112,7 +113,9 @@ def save_state(tx: Tx, hub: str, run_id: int, state: str) -> None:
 
 def save_dictionary(tx: Tx, hub: str, kind: str, data: bytes) -> int:
     """Keep a trained dictionary; return its id."""
-    tx.db.execute("INSERT INTO document_dict (hub, kind, bytes) VALUES (?, ?, ?)", (hub, kind, data))
+    tx.db.execute(
+        "INSERT INTO document_dict (hub, kind, bytes) VALUES (?, ?, ?)", (hub, kind, data)
+    )
     return tx.db.last_insert_rowid()
 
 
@@ -137,7 +140,7 @@ def _insert(
 ) -> None:
     if not models:
         return
-    key = first = _next_key(db, "model")
+    key = _next_key(db, "model")
     rows, documents, versions = [], [], []
     for model in models:
         parsed = model.parsed
@@ -156,7 +159,6 @@ def _insert(
     )
     db.executemany("INSERT INTO document VALUES (?, ?, ?, ?)", documents)
     _insert_versions(db, versions)
-    assert key - first == len(models)
 
 
 def _columns(parsed: ParsedModel) -> tuple[object, ...]:
@@ -177,9 +179,7 @@ def _columns(parsed: ParsedModel) -> tuple[object, ...]:
     )
 
 
-def _insert_versions(
-    db: apsw.Connection, versions: Sequence[tuple[int, ParsedVersion]]
-) -> None:
+def _insert_versions(db: apsw.Connection, versions: Sequence[tuple[int, ParsedVersion]]) -> None:
     if not versions:
         return
     key = _next_key(db, "version")
@@ -297,7 +297,7 @@ def _versions_left(db: apsw.Connection, model_key: int) -> int:
 
 def _without_versions(model: PreparedModel, left: int) -> OddItem:
     reason = f"its version list is empty; the {left} known versions were kept"
-    return OddItem(model.hub_id, reason, model.doc_hash, model.blob, model.dict_id)
+    return OddItem(model.hub_id, reason, model.doc_hash, model.blob)
 
 
 def _keep_odd(tx: Tx, write: PageWrite, odd: Sequence[OddItem]) -> int:

@@ -83,6 +83,7 @@ class _Transfer:
     headers: list[tuple[str, str]] = field(default_factory=list)
     status: int = 0
     version: str = ""
+    head_ended: bool = False
     begun: bool = False
     position: int | None = None
     block: bytearray | None = None
@@ -340,8 +341,10 @@ class Engine:
         del self._running[handle]
         del self._by_order[transfer.order]
         self._multi.remove_handle(handle)
+        if code == 0 and not transfer.head_ended:
+            code, text = pycurl.E_GOT_NOTHING, "the answer ended in its head"
         try:
-            if code == 0 and not transfer.begun and transfer.status:
+            if code == 0 and not transfer.begun:
                 self._begin(transfer)
             self._flush(transfer)
         except BaseException as error:
@@ -417,7 +420,10 @@ def _on_header(transfer: _Transfer, raw: bytes) -> int | None:
         transfer.status = int(status) if status.isascii() and status.isdigit() else 0
         transfer.version = version.removeprefix("HTTP/")
         transfer.headers = []
+        transfer.head_ended = False
         return None
+    if not line:
+        transfer.head_ended = True
     name, colon, value = line.partition(":")
     if colon:
         if len(transfer.headers) >= _MAX_HEADERS:

@@ -24,7 +24,6 @@ from modelkeepd.secrets import Secret
 from modelkeepd.transfer.engine import Ending, Engine, Order
 from modelkeepd.transfer.errors import (
     NetworkLost,
-    RedirectRefused,
     Stalled,
     TlsRefused,
     TransferError,
@@ -343,10 +342,6 @@ def _network_error(ending: Ending, url: Url) -> TransferError:
             f"no trustworthy connection to {where}: {text}",
             "check the clock, the proxy and the CA settings; certificate errors are never ignored",
         )
-    if code == pycurl.E_TOO_MANY_REDIRECTS:
-        return RedirectRefused(f"{where}: {text}")
-    if code in (pycurl.E_UNSUPPORTED_PROTOCOL, pycurl.E_URL_MALFORMAT):
-        return RedirectRefused(f"{where}: {text}")
     return NetworkLost(f"the connection to {where} was lost or refused: {text}", "trying again")
 
 

@@ -278,8 +278,7 @@ def drop_part(folder_fd: int, name: str) -> None:
 
 def check_space(fd: int, needed_bytes: int, reserve_bytes: int) -> None:
     """Raises NoSpace when so many bytes more would leave less than the reserve."""
-    volume = os.fstatvfs(fd)
-    free = volume.f_bavail * volume.f_frsize
+    free = free_bytes(fd)
     missing = needed_bytes + reserve_bytes - free
     if needed_bytes > 0 and missing > 0:
         raise NoSpace(
@@ -288,6 +287,12 @@ def check_space(fd: int, needed_bytes: int, reserve_bytes: int) -> None:
             "free some space; it resumes by itself",
             needed_bytes=needed_bytes,
         )
+
+
+def free_bytes(fd: int) -> int:
+    """What this user may still write to the volume."""
+    volume = os.fstatvfs(fd)
+    return volume.f_bavail * volume.f_frsize
 
 
 def _open_own(folder_fd: int, name: str) -> int:
