@@ -95,6 +95,10 @@ layout = "comfyui"
             )
         return json.loads(done.stdout)
 
+    def lines(self, *words: str) -> list[Any]:
+        """A command that prints one JSON object a line."""
+        return [json.loads(line) for line in self._run(*words, "--json").stdout.splitlines()]
+
     def until(self, what: str, holds: Callable[[], bool], limit_s: float = 60) -> None:
         """Wait for something the user would see happen by itself."""
         deadline = time.monotonic() + limit_s
@@ -183,7 +187,7 @@ def synthetic_catalog(folder: Path) -> None:
             check(home.ask("search", "背景 OR 風")["total"] > 0, "Japanese text is found")
 
             say("4. Get a model: download, verify, scan, place, index")
-            cursor = home.ask("events", "--limit", "0")["cursor"]
+            cursor = home.ask("status")["daemon"]["epoch"] + ":0"
             ref, file = pick(home, "type:lora", set())
             home.type("get", ref, "--wait")
             owned = next(
@@ -203,14 +207,14 @@ def synthetic_catalog(folder: Path) -> None:
             version_id = dropped["version"].rpartition("@")[2]
             file_id = dropped["ref"].rpartition("#")[2]
             source = f"{url}/api/download/models/{version_id}?fileId={file_id}"
-            with urllib.request.urlopen(source) as body, path.open("wb") as target:
+            request = urllib.request.Request(source, headers={"User-Agent": "demo/1"})
+            with urllib.request.urlopen(request) as body, path.open("wb") as target:
                 shutil.copyfileobj(body, target)
 
             def announced() -> bool:
-                page = home.ask("events", "--since", cursor, "--topic", "library", "--limit", "100")
                 return any(
                     event["kind"] == "file.identified" and event["subject"] == str(path)
-                    for event in page["events"]
+                    for event in home.lines("events", "--since", cursor, "--no-follow")
                 )
 
             home.until("the dropped file is announced", announced)

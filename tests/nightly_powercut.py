@@ -25,7 +25,7 @@ from pathlib import Path
 import apsw
 import trio
 
-from modelkeepd.store import Durability, Store, Tx, open_store
+from modelkeepd.store import Durability, Store, StoreError, Tx, open_store
 from modelkeepd.store.event_log import last_seq, trim
 from modelkeepd.transfer.jobs import NewJob, advance, enqueue
 from modelkeepd.transfer.states import Event
@@ -276,8 +276,13 @@ def judge(
 
 async def start_again(path: Path, found: Found, result: Result) -> None:
     """The daemon's own start on such a disk: a new epoch, unless the stop was clean."""
-    async with open_store(path) as store:
-        newest = await store.read(last_seq)
+    try:
+        async with open_store(path) as store:
+            newest = await store.read(last_seq)
+    except StoreError as exc:
+        result.corrupt += 1
+        result.faults.append(f"does not start: {exc}")
+        return
     continued = store.epoch in found.epochs
     if continued != found.clean or (not continued and store.epoch_start_seq != newest):
         result.epochs_wrong += 1
@@ -311,6 +316,10 @@ def run_trial(
         vfs = PowerCutVFS(next(_vfs_names), live)
         try:
             trio.run(workload.run, vfs, live / NAME)
+        except StoreError as exc:
+            result.corrupt += 1
+            result.faults.append(f"can't be worked on: {exc}")
+            break
         finally:
             vfs.unregister()
         good = _cut(vfs, base, number, workload.digests, rng, result, folder, alter)

@@ -7,6 +7,7 @@ searched and nothing from outside can forge one.
 import contextvars
 import json
 import logging
+import math
 import re
 import sys
 import time
@@ -87,19 +88,25 @@ class JsonFormatter(logging.Formatter):
             "at_ms": int(record.created * 1000),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": printable(redact(record.getMessage())),
         }
         for name, value in _facts(record).items():
-            plain = isinstance(value, bool | int | float) or value is None
-            entry.setdefault(name, value if plain else printable(str(value)))
+            # each text by itself: taking a secret out of the finished line could break its form
+            entry.setdefault(name, value if _is_plain(value) else printable(redact(str(value))))
         if record.exc_info:
-            entry["traceback"] = self.formatException(record.exc_info)
-        return redact(json.dumps(entry, ensure_ascii=True, default=str))
+            entry["traceback"] = redact(self.formatException(record.exc_info))
+        return json.dumps(entry, ensure_ascii=True)
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)  # JSON has no word for the others
+    return value is None or isinstance(value, bool | int)
 
 
 def _shown(value: object) -> str:
     text = str(value)
-    return text if text and not any(c in text for c in ' "=') else json.dumps(text)
+    return text if text and not any(c in text for c in ' "=') else json.dumps(text, ensure_ascii=False)
 
 
 def configure(level: str, form: str, stream: TextIO | None = None) -> logging.Handler:

@@ -6,7 +6,6 @@ scope: nested nurseries would all be canceled at once, the database before its u
 """
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -56,18 +55,17 @@ class StopRequest:
         await self._asked.wait()
 
 
-class GaveUp(Exception):
-    """A service crashed too often or never became ready."""
-
-
 @dataclass(slots=True)
 class Running:
     """A service under supervision."""
 
     service: Service
+    name: str
     state: str = "starting"
     crashes: list[float] = field(default_factory=list)
     scope: trio.CancelScope = field(default_factory=lambda: trio.CancelScope(shield=True))
+    # the start may go on: it is usable, or will not be for now
+    settled: trio.Event = field(default_factory=trio.Event)
     ended: trio.Event = field(default_factory=trio.Event)
 
     async def stop(self, grace_s: float) -> bool:
@@ -98,7 +96,7 @@ class Supervisor:
     @property
     def states(self) -> dict[str, str]:
         """Name of each service and how it is."""
-        return {running.service.name: running.state for running in self.running}
+        return {running.name: running.state for running in self.running}
 
     async def run(self, on_ready: Callable[[], None] = lambda: None) -> list[str]:
         """Start all, wait for the stop request, stop all. Returns who did not stop in time."""
@@ -106,9 +104,10 @@ class Supervisor:
         async with trio.open_nursery() as nursery:
             try:
                 for service in self._services:
-                    running = Running(service)
+                    running = Running(service, service.name)
                     self.running.append(running)
-                    await nursery.start(self._keep_running, running)
+                    nursery.start_soon(self._keep_running, running)
+                    await self._settled_or_stopping(running)
                     if self.stop.requested:
                         break
                 else:
@@ -118,75 +117,80 @@ class Supervisor:
                 with trio.CancelScope(shield=True):
                     for running in reversed(self.running):
                         if not await running.stop(self._grace_s):
-                            late.append(running.service.name)
-                            log.error(
-                                "service did not stop",
-                                extra={"facts": {"service": running.service.name}},
-                            )
-                if late:
-                    nursery.cancel_scope.cancel(reason="overrun")
+                            late.append(running.name)
+                            _log(log.error, "service did not stop in time", running)
         return late
 
-    async def _keep_running(self, running: Running, *, task_status: trio.TaskStatus[None]) -> None:
+    async def _settled_or_stopping(self, running: Running) -> None:
+        # a start that hangs must not keep the daemon from stopping
+        async with trio.open_nursery() as nursery:
+
+            async def give_up() -> None:
+                await self.stop.wait()
+                nursery.cancel_scope.cancel(reason="stopping")
+
+            nursery.start_soon(give_up)
+            await running.settled.wait()
+            nursery.cancel_scope.cancel(reason="settled")
+
+    async def _start(self, nursery: trio.Nursery, running: Running) -> None:
+        """Until the service is ready, or a stop was asked for while it was starting."""
+
+        async def give_up() -> None:
+            await self.stop.wait()
+            running.scope.cancel(reason="shutdown")
+
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(give_up)
+            await nursery.start(self._keep_running, running)
+            waiting.cancel_scope.cancel(reason="ready")
+
+    async def _keep_running(self, running: Running) -> None:
         """Run one service again and again until it is stopped or gives up."""
-        told = _Once(task_status)
-        name = running.service.name
-        delay_s = FIRST_DELAY_S
         try:
             with running.scope:
-                while True:
-                    try:
-                        async with trio.open_nursery() as nursery:
-                            await nursery.start(self._one_life, running)
-                            running.state = "running"
-                            told.started()
-                        running.state = "ended"
-                        log.warning("service ended", extra={"facts": {"service": name}})
-                    except Exception:
-                        log.exception("service crashed", extra={"facts": {"service": name}})
-                    now = self._clock()
-                    running.crashes = [t for t in running.crashes if now - t < CRASH_WINDOW_S]
-                    running.crashes.append(now)
-                    if len(running.crashes) >= CRASHES_ALLOWED:
-                        running.state = "failed"
-                        if running.service.essential:
-                            self.stop.request(f"{name} keeps crashing", failed=True)
-                            return
-                        delay_s = LONGEST_DELAY_S
-                    else:
-                        running.state = "restarting"
-                    if not told.done and running.service.essential:
-                        # at start-up an essential service has one chance: say so at once
-                        self.stop.request(f"{name} could not start", failed=True)
-                        return
-                    told.started()
-                    await trio.sleep(delay_s)
-                    delay_s = min(delay_s * 2, LONGEST_DELAY_S)
+                while await self._live_and_crash(running):
+                    await trio.sleep(_delay_s(len(running.crashes)))
+        except Exception:
+            # raised while it was canceled: the others' stopping is none of its business
+            _log(log.exception, "service failed while stopping", running)
         finally:
-            if running.state in ("starting", "running", "restarting"):
+            if running.state != "failed":
                 running.state = "stopped"
             running.ended.set()
-            told.started()
+            running.settled.set()
 
-    async def _one_life(self, running: Running, *, task_status: trio.TaskStatus[None]) -> None:
-        await running.service.run(task_status=task_status)
+    async def _live_and_crash(self, running: Running) -> bool:
+        """One life of a service; False when it was the last one."""
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(running.service.run)
+                running.state = "running"
+                running.settled.set()
+            _log(log.warning, "service ended", running)
+        except Exception:
+            _log(log.exception, "service crashed", running)
+        now = self._clock()
+        running.crashes = [at for at in running.crashes if now - at < CRASH_WINDOW_S]
+        running.crashes.append(now)
+        too_many = len(running.crashes) >= CRASHES_ALLOWED
+        running.state = "failed" if too_many else "restarting"
+        if running.service.essential and (too_many or not running.settled.is_set()):
+            # at start-up an essential service has one chance: say so at once
+            why = "keeps crashing" if running.settled.is_set() else "could not start"
+            running.state = "failed"
+            self.stop.request(f"{running.name} {why}", failed=True)
+            return False
+        running.settled.set()
+        return True
 
 
-class _Once:
-    """task_status.started() may be called once; restarts must not call it again."""
-
-    def __init__(self, task_status: trio.TaskStatus[None]) -> None:
-        self._task_status = task_status
-        self.done = False
-
-    def started(self) -> None:
-        if not self.done:
-            self.done = True
-            self._task_status.started()
+def _delay_s(crashes: int) -> float:
+    """Before the next life, by the number of recent crashes."""
+    if crashes >= CRASHES_ALLOWED:
+        return LONGEST_DELAY_S
+    return float(min(FIRST_DELAY_S * 2 ** (crashes - 1), LONGEST_DELAY_S))
 
 
-async def overrun_guard(stop: StopRequest, limit_s: float, leave: Callable[[], None]) -> None:
-    """After ``limit_s`` of stopping call ``leave``: trio can't kill a task that ignores it."""
-    await stop.wait()
-    await trio.sleep(limit_s if math.isfinite(limit_s) else 0)
-    leave()
+def _log(write: Callable[..., None], message: str, running: Running) -> None:
+    write(message, extra={"facts": {"service": running.name}})

@@ -18,6 +18,7 @@ from modelkeepd.catalog.service import CatalogService
 from modelkeepd.clocks import Clocks
 from modelkeepd.hubs.civitai import Civitai
 from modelkeepd.hubs.contract import Hub, HubError, WantedFile
+from modelkeepd.hubs.documents import DocumentCodec
 from modelkeepd.hubs.http import HubHttp
 from modelkeepd.hubs.limiter import Bucket, Limiter
 from modelkeepd.library import records
@@ -83,7 +84,7 @@ async def wire(
         homes = {"civitai": settings.hubs.civitai.base_url}
         fetcher = await stack.enter_async_context(open_fetcher())
         library = LibraryService(store, settings.library, clocks)
-        catalog = CatalogService(store, Path(paths.search_index), clocks)
+        catalog = CatalogService(store, Path(paths.search_index), DocumentCodec())
         transfer = TransferService(
             store, fetcher, _transfer_settings(settings), _ports(store, hubs, homes)
         )

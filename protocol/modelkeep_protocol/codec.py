@@ -2,8 +2,9 @@
 
 Refused: frames over the limit, nesting deeper than :data:`MAX_DEPTH`, more than
 :data:`MAX_ITEMS` values, extension types, keys that are not text, duplicate keys, bytes after the
-value, text that is not UTF-8. The ``msgpack`` package has no option for depth or for the number of
-values, so those are counted by a scan of the headers before anything is built.
+value, text that is not UTF-8, numbers that are not finite. The ``msgpack`` package has no option
+for depth or for the number of values, so those are counted by a scan of the headers before anything
+is built; most frames are too small to need it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ class BadFrame(ValueError):
 def pack(value: object) -> bytes:
     """Encode a plain value. Raises BadFrame for what the wire does not carry."""
     try:
-        packed: bytes = msgpack.packb(value, use_bin_type=True)
+        try:
+            packed: bytes = msgpack.packb(value, use_bin_type=True)
+        except UnicodeEncodeError:
+            # a file name that is no text: shown with its odd bytes written out
+            packed = msgpack.packb(value, use_bin_type=True, unicode_errors="backslashreplace")
     except (TypeError, ValueError, OverflowError) as exc:
         raise BadFrame(f"can't be sent: {exc}") from exc
     return packed
@@ -37,7 +42,15 @@ def unpack(frame: bytes) -> Any:
     """Decode a frame from a peer that is not trusted. Raises BadFrame and nothing else."""
     if len(frame) > MAX_REQUEST_BYTES:
         raise BadFrame(f"a frame of {len(frame)} bytes; the limit is {MAX_REQUEST_BYTES}")
-    _check_shape(frame)
+    # most frames have too few bytes that could open a level to be too deep, and are too short to
+    # hold too many values: what msgpack itself refuses is then all there is to refuse
+    if (
+        len(frame) > MAX_ITEMS
+        or len(frame) - len(frame.translate(None, _OPENS_LEVEL)) > MAX_DEPTH
+        or 0xCA in frame  # floats are looked at
+        or 0xCB in frame
+    ):
+        _check_shape(frame)
     return _decode(frame, MAX_REQUEST_BYTES, _map_without_duplicates)
 
 
@@ -72,7 +85,7 @@ def _decode(frame: bytes, limit: int, hook: Any) -> Any:
 def _map_without_duplicates(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
     built: dict[str, Any] = {}
     for key, value in pairs:
-        if not isinstance(key, str):
+        if type(key) is not str:
             raise BadFrame("a key that is not text")
         if key in built:
             raise BadFrame(f"the key {key[:40]!r} stands twice")
@@ -85,8 +98,10 @@ def _no_extension(code: int, data: bytes) -> Any:
 
 
 def _check_shape(frame: bytes) -> None:
-    """Walk the headers: depth and number of values, without building anything."""
-    position, length, items = 0, len(frame), 0
+    """Walk the headers: depth, number of values, finite numbers, without building anything."""
+    position, length = 0, len(frame)
+    # what counts promise is counted when they are read, so that a huge one ends it at once
+    items = 1
     # values still to come at each open level; a map of n has 2n
     open_levels = [1]
     while open_levels:
@@ -94,39 +109,49 @@ def _check_shape(frame: bytes) -> None:
             open_levels.pop()
             continue
         open_levels[-1] -= 1
-        items += 1
-        if items > MAX_ITEMS:
-            raise BadFrame(f"more than {MAX_ITEMS} values in one frame")
         if position >= length:
             raise BadFrame("the frame ends in the middle of a value")
         head = frame[position]
         position += 1
-        children = -1
         if head <= 0x7F or head >= 0xE0 or head in _PLAIN:
-            pass
-        elif head <= 0x8F:
+            continue
+        if 0xA0 <= head <= 0xBF:
+            position += head & 0x1F
+            continue
+        if head in _FIXED:
+            if head in (0xCA, 0xCB) and not _is_finite(frame, position, head):
+                raise BadFrame("a number that is not finite")
+            position += _FIXED[head]
+            continue
+        if head in _SIZED:
+            width = _SIZED[head]
+            position += width + int.from_bytes(frame[position : position + width], "big")
+            continue
+        if head <= 0x8F:
             children = 2 * (head & 0x0F)
         elif head <= 0x9F:
             children = head & 0x0F
-        elif head <= 0xBF:
-            position += head & 0x1F
-        elif head in _FIXED:
-            position += _FIXED[head]
-        elif head in _SIZED:
-            width = _SIZED[head]
-            position += width + int.from_bytes(frame[position : position + width], "big")
         elif head in _COUNTED:
             width, each = _COUNTED[head]
             children = each * int.from_bytes(frame[position : position + width], "big")
             position += width
         else:
             raise BadFrame(f"byte 0x{head:02x} is no type this protocol has")
-        if children > 0:
-            if len(open_levels) > MAX_DEPTH:
-                raise BadFrame(f"nested deeper than {MAX_DEPTH} levels")
-            open_levels.append(children)
+        items += children
+        if items > MAX_ITEMS:
+            raise BadFrame(f"more than {MAX_ITEMS} values in one frame")
+        if len(open_levels) > MAX_DEPTH:
+            raise BadFrame(f"nested deeper than {MAX_DEPTH} levels")
+        open_levels.append(children)
     if position != length:
         raise BadFrame("the frame's length and its contents disagree")
+
+
+def _is_finite(frame: bytes, position: int, head: int) -> bool:
+    # all bits of the exponent set: infinity or no number
+    top = int.from_bytes(frame[position : position + 2], "big")
+    mask = 0x7F80 if head == 0xCA else 0x7FF0
+    return top & mask != mask
 
 
 _PLAIN = frozenset((0xC0, 0xC2, 0xC3))  # nil, false, true
@@ -140,3 +165,5 @@ _FIXED = {
 _SIZED = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
 # arrays and maps: width of the count, values a count stands for
 _COUNTED = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
+# what may open a level: maps and arrays (and bytes inside texts that look like them)
+_OPENS_LEVEL = bytes((*range(0x80, 0xA0), *_COUNTED))

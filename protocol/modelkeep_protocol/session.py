@@ -7,6 +7,8 @@ taken anywhere else. A call's id is free again once its reply, end or error was 
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
+import msgspec
+
 from modelkeep_protocol import PROTOCOL_MAJOR, PROTOCOL_MINOR, codec, envelope, errors
 from modelkeep_protocol.codec import BadFrame
 from modelkeep_protocol.errors import ModelkeepError
@@ -14,6 +16,8 @@ from modelkeep_protocol.errors import ModelkeepError
 MAX_OPEN_CALLS = 64
 MAX_METHOD_CHARS = 64
 MAX_DEADLINE_MS = 24 * 3600 * 1000
+# a refused frame longer than this is not even searched for its id
+MAX_REFUSED_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +60,16 @@ class ServerSession:
     def receive(self, frame: bytes) -> tuple[list[bytes], list[ServerEvent]]:
         """Take one frame; return frames to send at once, and what the peer wants.
 
-        Never raises: whatever is wrong is answered by one error message.
+        Never raises: whatever is wrong is answered by one error message. An error with an id ends
+        that call, so a message that is wrong about an open one is answered without.
         """
         call_id: int | None = None
         try:
             message = codec.unpack(frame)
             if not isinstance(message, dict):
                 raise BadFrame("a message is a map")
-            if _is_id(message.get("id")):
-                call_id = message["id"]
+            if _is_id(found := message.get("id")) and found not in self.open_calls:
+                call_id = found
             return self._take(message)
         except BadFrame as exc:
             error = ModelkeepError(
@@ -73,6 +78,18 @@ class ServerSession:
         except ModelkeepError as exc:
             error = exc
         return [codec.pack({"t": envelope.ERROR, "id": call_id, **error.to_map()})], []
+
+    def refuse(self, frame: bytes, error: ModelkeepError) -> bytes:
+        """The answer to a frame that is not taken at all; names its call where that is cheap."""
+        call_id = None
+        if len(frame) <= MAX_REFUSED_BYTES:
+            try:
+                message = codec.unpack(frame)
+                if _is_id(found := message.get("id")) and found not in self.open_calls:
+                    call_id = found
+            except (BadFrame, AttributeError):
+                pass
+        return codec.pack({"t": envelope.ERROR, "id": call_id, **error.to_map()})
 
     def _take(self, message: dict[str, Any]) -> tuple[list[bytes], list[ServerEvent]]:
         kind = message.get("t")
@@ -138,14 +155,14 @@ class ServerSession:
         return CallStarted(call_id, method, params, deadline_ms)
 
     def reply(self, call_id: int, result: Any) -> bytes:
-        """The answer of a unary call; ends it."""
-        frame = codec.pack({"t": envelope.REPLY, "id": call_id, "r": result})
+        """The answer of a unary call, a Struct or plain values; ends it. Raises BadFrame."""
+        frame = _pack_result({"t": envelope.REPLY, "id": call_id, "r": result})
         self.open_calls.discard(call_id)
         return frame
 
     def item(self, call_id: int, value: Any) -> bytes:
-        """One item of a stream. The caller keeps count of the credit."""
-        return codec.pack({"t": envelope.ITEM, "id": call_id, "r": value})
+        """One item of a stream. The caller keeps count of the credit. Raises BadFrame."""
+        return _pack_result({"t": envelope.ITEM, "id": call_id, "r": value})
 
     def end(self, call_id: int) -> bytes:
         """The stream is complete; ends the call."""
@@ -155,7 +172,12 @@ class ServerSession:
     def error(self, call_id: int, error: ModelkeepError) -> bytes:
         """The call failed; ends it."""
         self.open_calls.discard(call_id)
-        return codec.pack({"t": envelope.ERROR, "id": call_id, **error.to_map()})
+        message = {"t": envelope.ERROR, "id": call_id, **error.to_map()}
+        try:
+            return codec.pack(message)
+        except BadFrame:
+            # the error is worth more than its particulars
+            return codec.pack({**message, "data": {}})
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,12 +258,13 @@ class ClientSession:
             raise BadFrame("a message is a map")
         kind, call_id = message.get("t"), message.get("id")
         if kind == envelope.ERROR:
+            data = message.get("data")
             error = ModelkeepError(
                 str(message.get("code", errors.INTERNAL)),
                 str(message.get("message", "the daemon gave no reason")),
                 str(message.get("hint", "")),
                 retryable=bool(message.get("retryable", False)),
-                data=message.get("data") or {},
+                data=data if isinstance(data, dict) else None,
             )
             return Failed(call_id if _is_id(call_id) else None, error)
         if kind in (envelope.REPLY, envelope.ITEM, envelope.END) and not _is_id(call_id):
@@ -255,13 +278,33 @@ class ClientSession:
         if kind == envelope.PONG:
             return Ponged()
         if kind == envelope.WELCOME:
+            minor, capabilities = message.get("minor", 0), message.get("capabilities", [])
+            if type(minor) is not int or not isinstance(capabilities, list):
+                raise BadFrame("a welcome of a wrong form")
             return Welcomed(
-                int(message.get("minor", 0)),
+                minor,
                 str(message.get("epoch", "")),
-                tuple(map(str, message.get("capabilities", ()))),
+                tuple(map(str, capabilities)),
                 str(message.get("server", "")),
             )
         return None
+
+
+# Structs go to the wire as they are; the frames are those of codec.pack (a test compares them)
+_encoder = msgspec.msgpack.Encoder()
+
+
+def _pack_result(message: dict[str, Any]) -> bytes:
+    try:
+        try:
+            frame = _encoder.encode(message)
+        except UnicodeEncodeError:
+            frame = codec.pack(msgspec.to_builtins(message))
+    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
+        raise BadFrame(f"can't be sent: {exc}") from exc
+    if len(frame) > codec.MAX_REPLY_BYTES:
+        raise BadFrame(f"a frame of {len(frame)} bytes; the limit is {codec.MAX_REPLY_BYTES}")
+    return frame
 
 
 def _is_id(value: object) -> TypeGuard[int]:
@@ -273,7 +316,7 @@ def _check_version(message: dict[str, Any]) -> None:
     if version != PROTOCOL_MAJOR or type(version) is not int:
         raise ModelkeepError(
             errors.UNSUPPORTED,
-            f"this daemon speaks protocol {PROTOCOL_MAJOR}, not {str(version)[:20]}",
+            f"this daemon speaks protocol {PROTOCOL_MAJOR}, not {str(version)[:20]!r}",
             "update the older of the two: client or daemon",
             data={"major": PROTOCOL_MAJOR, "minor": PROTOCOL_MINOR},
         )

@@ -51,7 +51,8 @@ class FakeDaemon:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._remote.send(b"stop")
+        if not self._stop:
+            self._remote.send(b"stop")
         self._thread.join()
         self._remote.close()
         assert self._context is not None

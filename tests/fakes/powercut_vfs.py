@@ -74,6 +74,7 @@ class PowerCutVFS(apsw.VFS):
         self.log: list[Op] = []
         # called with the method's name before each logged call; what it raises is the disk's answer
         self.before_call: Callable[[str], None] | None = None
+        self.before_read: Callable[[str], None] | None = None
         self._inodes: dict[str, int] = {}
         self._made = 0
         for path in sorted(folder.iterdir()):
@@ -136,6 +137,11 @@ class _LoggedFile(apsw.VFSFile):
     ) -> None:
         super().__init__("", name, flags)
         self._vfs = vfs
+
+    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802
+        if self._vfs.before_read is not None:
+            self._vfs.before_read("xRead")
+        return super().xRead(amount, offset)
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
         self._vfs.call("xWrite")

@@ -292,9 +292,11 @@ class Civitai:
         )
 
     def _paged(self, request: Request, values: Sequence[object], most: int) -> Response:
-        limit = int(request.arg("limit") or 20)
-        page = int(request.arg("page") or 1)
-        if not 1 <= limit <= most:
+        limit_text, page_text = request.arg("limit") or "20", request.arg("page") or "1"
+        if not (limit_text.isdecimal() and page_text.isdecimal()):
+            return messages.document(400, {"error": "limit and page must be numbers"})
+        limit, page = int(limit_text), int(page_text)
+        if not 1 <= limit <= most or page < 1:
             return messages.document(400, {"error": f"limit must be 1 to {most}"})
         metadata = {
             "totalItems": len(values),

@@ -114,13 +114,13 @@ class Downloads:
     def _signed(self, file: SimFile, *, expired: bool) -> str:
         """An address in the style of one of the two stores; which one depends on the file."""
         name = self._hub.file_name(file)
-        extension = name.rpartition(".")[2] if "." in name else "bin"
+        # The name itself travels in the query only: in a path it could be anything.
+        extension = re.sub(r"\W", "", name.rpartition(".")[2], flags=re.ASCII) or "bin"
         mark = hashlib.sha256(b"%d" % file.hub_id).hexdigest()[:4]
         store = "b2" if file.hub_id % 10 >= 7 else "r2"
         life = _B2_LIFE_S if store == "b2" else _R2_LIFE_S
         expiry = int(self._hub.wall_s()) + (-60 if expired else life)
-        safe_extension = quote(extension, safe="")
-        path = f"/{store}/model/{file.version_id}/{file.hub_id}/file.{mark}.{safe_extension}"
+        path = f"/{store}/model/{file.version_id}/{file.hub_id}/file.{mark}.{extension}"
         disposition = quote(f'attachment; filename="{name}"', safe="")
         signature = self._sign(path, expiry)
         if store == "b2":

@@ -99,12 +99,15 @@ class ModelLists:
         rows = self._rows(query, bound)
         if self._hub.drift and bound and query.order in (Order.RATED, Order.DOWNLOADED):
             rows = self._drifted(rows)
-        # limit=0 gives one item and no cursor.
-        taken = list(itertools.islice(rows, max(query.limit, 1) + (query.limit > 0)))
-        cursor = None
-        if query.limit and len(taken) > query.limit:
-            cursor = _cursor(query.order, *taken.pop())
-        return [item for _, hub_id in taken if (item := self._item(hub_id, query))], cursor
+        items: list[Json] = []
+        for count, (key, hub_id) in enumerate(rows):
+            if count == max(query.limit, 1):
+                # limit=0 gives one item and no cursor.
+                return items, _cursor(query.order, key, hub_id) if query.limit else None
+            item = self._item(hub_id, query)
+            if item is not None:
+                items.append(item)
+        return items, None
 
     def _drifted(self, rows: Iterator[tuple[Key, int]]) -> Iterator[tuple[Key, int]]:
         """Counters moved since the last page: rows slip over its edge, in turn out and in again."""

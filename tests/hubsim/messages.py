@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
@@ -40,9 +40,10 @@ class Request:
     tweaks: Tweaks = field(default_factory=Tweaks)
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.target)
-        self.path = unquote(parts.path)
-        self.query = parse_qsl(parts.query, keep_blank_values=True)
+        # Not urlsplit: a server gets a path and a query, and must not stumble over "//[".
+        path, _, query = self.target.partition("?")
+        self.path = unquote(path)
+        self.query = parse_qsl(query, keep_blank_values=True)
 
     def header(self, name: str) -> str | None:
         for key, value in self.headers:

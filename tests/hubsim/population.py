@@ -108,9 +108,11 @@ class Traits:
 class Population:
     """The models of one seed and count, as numbers."""
 
-    def __init__(self, seed: int, count: int) -> None:
+    def __init__(self, seed: int, count: int, plain: frozenset[int] = frozenset()) -> None:
+        """Models in `plain` are ordinary ones with one version, for others to dress up."""
         self.seed = seed
         self.count = count
+        self._plain = plain
         self._salt = mix(seed)
         # A list asks for a model's traits, then for its document, which needs them again.
         self._last_index, self._last_traits = -1, Traits("", 0)
@@ -126,7 +128,7 @@ class Population:
         return mix(self._salt ^ (index << 20) ^ salt)
 
     def special(self, index: int) -> str | None:
-        if self.has_specials and index < len(SPECIALS):
+        if self.has_specials and index < len(SPECIALS) and index not in self._plain:
             return SPECIALS[index]
         return None
 
@@ -142,6 +144,8 @@ class Population:
         special = self.special(index)
         if special is not None:
             return _special_traits(special)
+        if index in self._plain:
+            return Traits("LORA", 1)
         bits = self.hash(index, 1)
         traits = Traits(_TYPE_TABLE[bits & 1023], _LEVELS[bits >> 10 & 255])
         if bits >> 18 & 63 == 0:
@@ -165,6 +169,8 @@ class Population:
     def version_count(self, index: int) -> int:
         if self.special(index) == "many_versions":
             return 31
+        if index in self._plain:
+            return 1
         draw = self.hash(index, 2) % 10_000
         if draw < 8_400:
             return 1

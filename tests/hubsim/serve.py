@@ -10,6 +10,8 @@ import http
 import math
 import socket
 import struct
+import sys
+import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -18,7 +20,7 @@ from typing import cast
 import h11
 import trio
 
-from tests.hubsim.messages import Request, Response
+from tests.hubsim.messages import Request, Response, text
 
 _CHUNK_SIZE = 1 << 18
 _LOG_LIMIT = 200_000
@@ -84,18 +86,27 @@ class Server:
             )
             if not request.path.startswith("/_sim/"):
                 self.log.append(entry)
-            response = self._answer(request, entry)
+            response = self._answered(request, entry)
             entry.status = response.status
             delivery = response.delivery
             if delivery.stall_before_s:
                 await trio.sleep(delivery.stall_before_s)
-            if delivery.lies:
+            if delivery.lies or _by_hand_only(response):
                 await _deliver_by_hand(stream, request, response, entry)
                 return
             await _deliver(stream, parser, request, response, entry)
             if parser.our_state is not h11.DONE or parser.their_state is not h11.DONE:
                 return
             parser.start_next_cycle()
+
+    def _answered(self, request: Request, entry: LogEntry) -> Response:
+        """A mistake of ours is a 500 with the traceback, as the hub it plays would answer."""
+        try:
+            return self._answer(request, entry)
+        except Exception:
+            report = traceback.format_exc()
+            print(report, file=sys.stderr)
+            return text(500, report)
 
 
 async def _read_request(
@@ -120,6 +131,12 @@ async def _read_request(
             return Request(method, target, headers, bytes(body), storage)
         else:
             return None
+
+
+def _by_hand_only(response: Response) -> bool:
+    """Whether a fault set what h11 refuses to send."""
+    odd = any(ord(letter) < 32 for _, value in response.headers for letter in value)
+    return odd or not 200 <= response.status <= 999
 
 
 def _head(response: Response) -> list[tuple[bytes, bytes]]:

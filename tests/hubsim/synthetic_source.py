@@ -31,7 +31,9 @@ class SyntheticSource:
     def __init__(
         self, count: int, seed: int, contents: Contents, large_files: Sequence[int] = ()
     ) -> None:
-        self.population = Population(seed, count)
+        # index -> size: the newest models are the large files.
+        self._large = {count - 1 - place: size for place, size in enumerate(large_files)}
+        self.population = Population(seed, count, frozenset(self._large))
         self._make = Synthesizer(self.population, contents)
         self._contents = contents
         self._base = SyntheticStrand(self.population, BIRTH_MS)
@@ -41,8 +43,6 @@ class SyntheticSource:
         self._later: dict[int, list[int]] = {}  # index -> dates of versions that came later
         self._added_count = 0
         self._last_id = -1
-        # index -> size: the newest models are the large files.
-        self._large = {count - 1 - place: size for place, size in enumerate(large_files)}
         if self.population.has_specials:
             self._move(SPECIALS.index("null_date"), None)
             self._move(SPECIALS.index("tied_a"), _TIE_MS)
@@ -111,7 +111,9 @@ class SyntheticSource:
     def _make_large(self, document: Json, index: int) -> None:
         size_bytes = self._large[index]
         document["name"] = f"Large file {size_bytes} bytes"
-        file = document["modelVersions"][0]["files"][0]
+        version = document["modelVersions"][0]
+        file = version["files"][0]
+        version["files"] = [file]
         facts = self._contents.describe(Contents.large_key(size_bytes, index))
         file |= {"name": f"large_{size_bytes}.safetensors", "sizeKB": facts.size_bytes / 1024}
         file["hashes"] = facts.hashes()

@@ -108,16 +108,19 @@ async def test_pages_come_short_and_wholly_empty_with_a_cursor():
 
 async def test_the_row_without_a_date_ends_newest_with_a_refused_cursor():
     async with open_hubsim(models=60) as hub, httpx.AsyncClient() as http:
-        first = await page(http, hub, sort="Newest", nsfw="true", limit=100)
-        last_two = first.json()["items"][-1:]
-        assert last_two[0]["id"] == hub.catalog.special("null_date")
-        shown = len(first.json()["items"])
-        answer = await page(http, hub, sort="Newest", nsfw="true", limit=shown)
-        cursor = answer.json()["metadata"]["nextCursor"]
-        assert cursor == f"|{hub.catalog.special('null_date')}"
+        everything = await page(http, hub, sort="Newest", nsfw="true", limit=100)
+        items = everything.json()["items"]
+        assert items[-1]["id"] == hub.catalog.special("null_date")
+        # Some rows of the query have no visible version and yield no item: count rows, not items.
+        cursors = []
+        for limit in range(len(items) - 1, len(items) + 5):
+            answer = await page(http, hub, sort="Newest", nsfw="true", limit=limit)
+            cursors.append(answer.json()["metadata"].get("nextCursor"))
+        cursor = f"|{hub.catalog.special('null_date')}"
+        assert cursor in cursors
         refused = await page(http, hub, sort="Newest", nsfw="true", cursor=cursor)
         assert refused.status_code == 400
-        assert "Invalid cursor: unparseable" in refused.json()["message"]
+        assert "Invalid cursor: unparseable" in refused.json()["error"]
 
 
 async def test_the_default_view_is_cut_to_pictures_for_everybody():
@@ -190,7 +193,7 @@ async def test_filters():
             "VAE",
         }
         assert all("anime" in item["tags"] for item in await items(tag="Anime"))
-        assert len(await items(tag="no such tag")) == 100
+        assert await items(tag="no such tag") == await items()
         by_base = await items(baseModels="Pony")
         assert by_base
         assert {v["baseModel"] for i in by_base for v in i["modelVersions"]} == {"Pony"}

@@ -19,13 +19,22 @@ from modelkeepd.hubs.documents import DocumentCodec, read_document
 from modelkeepd.hubs.opening import HubConfig, open_hubs
 from modelkeepd.hubs.retry import RetryPolicy
 from modelkeepd.store import Store, open_store, read_events
+from modelkeepd.sync import plan
 from modelkeepd.sync.crawl import Waits
 from modelkeepd.sync.progress import SyncStatus
 from modelkeepd.sync.service import SyncService, SyncSettings, UnknownHub
 from tests.hubsim import open_hubsim
 
+PAGE = 10
+
 QUICK = RetryPolicy(attempts=2, base_s=0.001, cap_s=0.002, patience_s=0.5)
 SETTINGS = SyncSettings(retry_failed_s=3600, waits=Waits(base_s=0.001, cap_s=0.002))
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of ten: as many pages for a tenth of the models."""
+    monkeypatch.setattr(plan, "LIMITS", (PAGE, PAGE - 1, 3))
 
 
 @asynccontextmanager
@@ -90,7 +99,7 @@ async def count(store: Store, table: str) -> int:
 
 async def test_a_full_crawl_brings_in_the_whole_catalog(tmp_path: Path) -> None:
     async with (
-        open_hubsim(models=1_250) as hub,
+        open_hubsim(models=420) as hub,
         open_store(tmp_path / "db") as store,
         opened_hubs(hub.base_url) as hubs,
     ):
@@ -100,7 +109,7 @@ async def test_a_full_crawl_brings_in_the_whole_catalog(tmp_path: Path) -> None:
         assert await mirrored(store) == expected(hub)
         assert status.seen == status.new == len(hub.truth(digests=False))
         # a page per hundred of each view, one request more for the rows lost at their borders
-        assert len(hub.log) <= 2 * 13 + 2
+        assert len(hub.log) <= 2 * 5 + 2
 
 
 FAULTS: dict[str, list[dict[str, Any]]] = {
@@ -124,15 +133,14 @@ FAULTS: dict[str, list[dict[str, Any]]] = {
     "429 with Retry-After": [
         {"match": {"nth": 3}, "do": {"status": {"code": 429, "retry_after": "0"}}}
     ],
-    "500 once": [{"match": {"nth": 2}, "do": {"status": 500}}],
-    "502, 503 and 524 in a row": [
-        {"match": {"nth": 2}, "do": {"status": code}} for code in (502, 503, 524)
+    "500, 502, 503 and 524 in a row": [
+        {"match": {"nth": 2}, "do": {"status": code}} for code in (500, 502, 503, 524)
     ],
     "a page that fails for ever": [
         {"match": {"regex": "CURSOR", "times": 0}, "do": {"status": 500}}
     ],
     "rows by id that fail at first": [{"match": {"regex": "ids=3", "times": 8}, "do": "html200"}],
-    "a tenth of everything fails": [{"match": {"chance": 0.1}, "do": {"status": 503}}],
+    "a quarter of everything fails": [{"match": {"chance": 0.25}, "do": {"status": 503}}],
     "nested compression": [{"match": {"nth": 2}, "do": {"gzip": 2}}],
     "a compression bomb": [{"match": {"nth": 2}, "do": {"gzip": {"bomb": 40 << 20}}}],
     "compressed pages": [{"match": {"times": 0}, "do": {"gzip": 1}}],
@@ -140,12 +148,13 @@ FAULTS: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.usefixtures("small_pages")
 async def test_nothing_the_hub_does_loses_or_doubles_a_model(tmp_path: Path, fault: str) -> None:
-    async with open_hubsim(models=650) as hub, open_store(tmp_path / "db") as store:
+    async with open_hubsim(models=60) as hub, open_store(tmp_path / "db") as store:
         async with opened_hubs(hub.base_url) as hubs:
-            first = await hubs["civitai"].list_page(PageRequest("mature"))
+            first = await hubs["civitai"].list_page(PageRequest("mature", limit=PAGE))
             second = await hubs["civitai"].list_page(
-                PageRequest("mature", cursor=first.next_cursor)
+                PageRequest("mature", cursor=first.next_cursor, limit=PAGE)
             )
         place = re.escape(urlencode({"cursor": second.next_cursor}))
         for spec in FAULTS[fault]:
@@ -161,11 +170,12 @@ async def test_nothing_the_hub_does_loses_or_doubles_a_model(tmp_path: Path, fau
         assert await count(store, "model") == await count(store, "document") == status.new
 
 
+@pytest.mark.usefixtures("small_pages")
 async def test_a_retry_after_far_in_the_future_is_waited_for_a_quarter_of_an_hour_at_most(
     tmp_path: Path,
 ) -> None:
     fault = {"status": {"code": 429, "retry_after": "Fri, 01 Jan 2090 00:00:00 GMT"}}
-    async with open_hubsim(models=300) as hub, open_store(tmp_path / "db") as store:
+    async with open_hubsim(models=60) as hub, open_store(tmp_path / "db") as store:
         hub.fail("/api/v1/models", fault, nth=2)
         async with opened_hubs(hub.base_url) as hubs, trio.open_nursery() as nursery:
             service = SyncService(store, hubs, SETTINGS)
@@ -180,11 +190,12 @@ async def test_a_retry_after_far_in_the_future_is_waited_for_a_quarter_of_an_hou
         assert await mirrored(store) == expected(hub)
 
 
-@pytest.mark.parametrize("pages", [1, 2, 5, 9, 10])
+@pytest.mark.parametrize("pages", [1, 2, 5, 11])
+@pytest.mark.usefixtures("small_pages")
 async def test_a_crawl_that_is_killed_goes_on_with_the_page_after(
     tmp_path: Path, pages: int
 ) -> None:
-    async with open_hubsim(models=420) as hub, opened_hubs(hub.base_url) as hubs:
+    async with open_hubsim(models=60) as hub, opened_hubs(hub.base_url) as hubs:
         failpoints.configure(f"sync.page.after_commit=raise:{pages}")
         try:
             async with open_store(tmp_path / "db") as store:
@@ -205,12 +216,13 @@ async def test_a_crawl_that_is_killed_goes_on_with_the_page_after(
         cursors = [entry.target for entry in hub.log]
         # what had been fetched ahead of the last commit is fetched again, nothing else
         assert len(set(cursors)) >= len(cursors) - 2
-        assert len(cursors) > asked or pages == 10
+        assert len(cursors) > asked
 
 
 @pytest.mark.parametrize("pages", [1, 3, 7])
+@pytest.mark.usefixtures("small_pages")
 async def test_a_page_whose_commit_failed_is_fetched_again(tmp_path: Path, pages: int) -> None:
-    async with open_hubsim(models=420) as hub, opened_hubs(hub.base_url) as hubs:
+    async with open_hubsim(models=60) as hub, opened_hubs(hub.base_url) as hubs:
         failpoints.configure(f"sync.page.before_commit=raise:{pages}")
         try:
             async with open_store(tmp_path / "db") as store:
@@ -223,23 +235,25 @@ async def test_a_page_whose_commit_failed_is_fetched_again(tmp_path: Path, pages
             assert await mirrored(store) == expected(hub)
 
 
+@pytest.mark.usefixtures("small_pages")
 async def test_a_stop_at_any_moment_loses_nothing(tmp_path: Path) -> None:
-    async with open_hubsim(models=420) as hub:
+    async with open_hubsim(models=60) as hub:
         rng = random.Random(7)
         done = False
         while not done:
             async with open_store(tmp_path / "db") as store, opened_hubs(hub.base_url) as hubs:
-                with trio.move_on_after(rng.uniform(0.02, 0.3)):
+                with trio.move_on_after(rng.uniform(0.02, 0.2)):
                     done = (await sync_once(store, hubs)).state == "idle"
                 if done:
                     assert await mirrored(store) == expected(hub)
                     assert await count(store, "sync_run") == 1
 
 
+@pytest.mark.usefixtures("small_pages")
 async def test_a_document_that_is_no_model_is_kept_counted_and_reported(tmp_path: Path) -> None:
     odd = {"set_json": {"items.3.id": "abc", "items.5": [1, 2], "items.7.name": {"x": 1}}}
     async with (
-        open_hubsim(models=300) as hub,
+        open_hubsim(models=60) as hub,
         open_store(tmp_path / "db") as store,
         opened_hubs(hub.base_url) as hubs,
     ):
@@ -260,9 +274,10 @@ async def test_a_document_that_is_no_model_is_kept_counted_and_reported(tmp_path
         assert len(missing) <= 2
 
 
+@pytest.mark.usefixtures("small_pages")
 async def test_a_second_crawl_of_an_unchanged_hub_writes_no_model(tmp_path: Path) -> None:
     async with (
-        open_hubsim(models=500) as hub,
+        open_hubsim(models=60) as hub,
         open_store(tmp_path / "db") as store,
         opened_hubs(hub.base_url) as hubs,
     ):
@@ -274,9 +289,10 @@ async def test_a_second_crawl_of_an_unchanged_hub_writes_no_model(tmp_path: Path
         assert await count(store, "revision") == 0
 
 
+@pytest.mark.usefixtures("small_pages")
 async def test_changes_between_two_crawls_become_revisions_and_keep_keys(tmp_path: Path) -> None:
     async with (
-        open_hubsim(models=500) as hub,
+        open_hubsim(models=60) as hub,
         open_store(tmp_path / "db") as store,
         opened_hubs(hub.base_url) as hubs,
     ):
@@ -287,9 +303,9 @@ async def test_changes_between_two_crawls_become_revisions_and_keep_keys(tmp_pat
         before = set(await store.read(lambda db: db.execute(keys).fetchall()))
         done = hub.change({"edit": 3, "new_version": 2, "add": 4, "remove": 2, "archive": 1})
         status = await sync_once(store, hubs, again=True)
-        assert status.new == len(done["add"])
         touched = {i for w in ("edit", "new_version", "archive") for i in done[w]}
         left = expected(hub)
+        assert status.new == len(set(done["add"]) & left.keys()) > 0
         assert status.changed == len(touched & left.keys())
         assert await count(store, "revision") == status.changed
         after = set(await store.read(lambda db: db.execute(keys).fetchall()))
@@ -300,9 +316,10 @@ async def test_changes_between_two_crawls_become_revisions_and_keep_keys(tmp_pat
         assert set(done["remove"]) <= kept.keys()
 
 
+@pytest.mark.usefixtures("small_pages")
 async def test_an_empty_version_list_is_not_believed(tmp_path: Path) -> None:
     async with (
-        open_hubsim(models=300) as hub,
+        open_hubsim(models=60) as hub,
         open_store(tmp_path / "db") as store,
         opened_hubs(hub.base_url) as hubs,
     ):
@@ -317,12 +334,15 @@ async def test_an_empty_version_list_is_not_believed(tmp_path: Path) -> None:
 
 async def test_documents_are_compressed_with_a_trained_dictionary(tmp_path: Path) -> None:
     async with (
-        open_hubsim(models=700) as hub,
+        open_hubsim(models=520) as hub,
         open_store(tmp_path / "db") as store,
         opened_hubs(hub.base_url) as hubs,
     ):
         await sync_once(store, hubs)
-        query = "SELECT avg(length(raw)) FILTER (WHERE dict_id IS NULL), avg(length(raw)) FILTER (WHERE dict_id IS NOT NULL) FROM document"
+        query = (
+            "SELECT avg(length(raw)) FILTER (WHERE dict_id IS NULL),"
+            " avg(length(raw)) FILTER (WHERE dict_id IS NOT NULL) FROM document"
+        )
         ((without, with_dictionary),) = await store.read(lambda db: db.execute(query).fetchall())
         assert with_dictionary < 0.8 * without
         assert await count(store, "document_dict") == 1
@@ -352,9 +372,10 @@ async def test_the_first_start_syncs_by_itself_only_when_told_so(tmp_path: Path)
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.usefixtures("small_pages")
 async def test_a_hub_that_is_down_is_waited_for(tmp_path: Path) -> None:
     async with (
-        open_hubsim(models=300) as hub,
+        open_hubsim(models=60) as hub,
         open_store(tmp_path / "db") as store,
         opened_hubs(hub.base_url) as hubs,
         trio.open_nursery() as nursery,
@@ -364,7 +385,7 @@ async def test_a_hub_that_is_down_is_waited_for(tmp_path: Path) -> None:
         await nursery.start(service.run)
         status = await until(service, "waiting")
         assert "503" in (status.error or "")
-        while len(hub.log) < 20:
+        while len(hub.log) < 20:  # noqa: ASYNC110 - the hub under test has no event to wait for
             await trio.sleep(0.005)
         hub.faults.clear()
         status = await until(service, "idle")
@@ -374,9 +395,10 @@ async def test_a_hub_that_is_down_is_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [401, 403, 451, 400])
+@pytest.mark.usefixtures("small_pages")
 async def test_a_refusal_fails_the_run_and_a_start_resumes_it(tmp_path: Path, code: int) -> None:
     async with (
-        open_hubsim(models=300) as hub,
+        open_hubsim(models=60) as hub,
         open_store(tmp_path / "db") as store,
         opened_hubs(hub.base_url) as hubs,
         trio.open_nursery() as nursery,
@@ -411,7 +433,8 @@ async def test_every_recorded_model_goes_in_and_both_states_of_one(tmp_path: Pat
         assert (await mirrored(store))[1102] != old
         revisions = await store.read(
             lambda db: db.execute(
-                "SELECT raw, dict_id FROM revision JOIN model USING (model_key) WHERE hub_id = '1102'"
+                "SELECT raw, dict_id FROM revision JOIN model USING (model_key)"
+                " WHERE hub_id = '1102'"
             ).fetchall()
         )
         assert [canonical(DocumentCodec().decompress(*row)) for row in revisions] == [old]

@@ -122,9 +122,7 @@ def test_special_models_are_what_they_are_called():
     assert items["taken_down"]["modelVersions"][0]["images"] == []
     assert files["fresh"][0]["hashes"] == {}
     assert files["size_zero"][0]["sizeKB"] == 0
-    assert [file["name"] for file in files["duplicate_names"]][0] in [
-        file["name"] for file in files["duplicate_names"]
-    ][1:]
+    assert len({file["name"] for file in files["duplicate_names"]}) < len(files["duplicate_names"])
     assert files["pickle"][0]["name"].endswith(".ckpt")
     assert files["zip"][0]["name"].endswith(".zip")
     assert "AutoV3" in files["zip"][0]["hashes"]

@@ -6,10 +6,12 @@ in the commit that brings the models. Searches go on meanwhile, on what is commi
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+import apsw
 import trio
 
 from modelkeepd import failpoints
@@ -21,6 +23,8 @@ from modelkeepd.store import Store
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 BATCH_MODELS = 500
 # Fresh changes are searchable after this at the latest, while more keep coming.
 MIN_COMMIT_INTERVAL_S = 0.5
@@ -29,6 +33,8 @@ MAX_COMMIT_INTERVAL_S = 5.0
 # Most events are not about models: look for changed ones this often at most.
 LOOK_INTERVAL_S = 0.1
 WRITER_REST_AFTER_S = 10.0
+# Checking reads the whole index; queries that fail for their own reasons must not cause it often.
+FILE_CHECK_INTERVAL_S = 60.0
 _FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 60.0
 
@@ -36,18 +42,22 @@ _LAST_RETRY_S = 60.0
 class IndexFollower:
     """The one task that writes the index. ``index`` is None until ``open``."""
 
-    def __init__(
-        self, store: Store, path: Path, codec: DocumentCodec, parse: ParseModel
-    ) -> None:
+    def __init__(self, store: Store, path: Path, codec: DocumentCodec, parse: ParseModel) -> None:
         self.index: CatalogIndex | None = None
         self.is_caught_up = False
+        self._followed_seq = -1
+        self._progress = trio.Event()
         self._store = store
         self._path = path
         self._codec = codec
         self._parse = parse
         self._limiter = trio.CapacityLimiter(1)
         self._suspected = trio.Event()
-        self._checked = False  # against the store's count, once for each opened index
+        self._files_checked_at = -FILE_CHECK_INTERVAL_S
+        self._is_counted = False  # compared with the store's number of models
+        self._has_miscounted = False
+        self._looked_at = self._committed_at = -MAX_COMMIT_INTERVAL_S
+        self._commit_interval_s = MIN_COMMIT_INTERVAL_S
 
     async def open(self) -> None:
         """Open the index, or begin an empty one where there is none that can be used."""
@@ -55,7 +65,16 @@ class IndexFollower:
 
     def suspect(self) -> None:
         """A search failed in a way that a damaged index would explain: look at its files."""
-        self._suspected.set()
+        since_s = trio.current_time() - self._files_checked_at
+        if since_s > FILE_CHECK_INTERVAL_S or (self.index is not None and self.index.is_gone):
+            self.is_caught_up = False
+            self._suspected.set()
+
+    async def reached(self, seq: int) -> None:
+        """Wait until searches see everything up to the event ``seq``."""
+        while not (self.is_caught_up and self._followed_seq >= seq):
+            await self._progress.wait()
+        await trio.lowlevel.checkpoint()
 
     async def close(self) -> None:
         """Let go of the index. What was not committed is fetched again after the next start."""
@@ -66,7 +85,7 @@ class IndexFollower:
 
     async def follow(self) -> None:
         """Run until canceled. Only a broken store ends it otherwise."""
-        retry_s = _FIRST_RETRY_S
+        retry_s = 0.0
         needs_check = True
         while True:
             try:
@@ -76,7 +95,8 @@ class IndexFollower:
                     needs_check = False
                 seen = self._store.feed.last_seq
                 await self._catch_up()
-                retry_s = _FIRST_RETRY_S
+                self._note_progress(seen)
+                retry_s = 0.0
                 needs_check = await self._wait(seen)
             except IndexDamaged as exc:
                 self.is_caught_up = False
@@ -85,7 +105,7 @@ class IndexFollower:
                     "search index", extra={"facts": {"trouble": str(exc), "retry_s": retry_s}}
                 )
                 await trio.sleep(retry_s)
-                retry_s = min(2 * retry_s, _LAST_RETRY_S)
+                retry_s = min(max(2 * retry_s, _FIRST_RETRY_S), _LAST_RETRY_S)
                 await self._recover(exc)
 
     # --- health ---
@@ -93,25 +113,23 @@ class IndexFollower:
     async def _recover(self, exc: IndexDamaged) -> None:
         index = self._opened()
         try:
-            if exc.disk_full and not index.is_gone:
-                # what is committed is fine and stays searchable; only the writer has to let go
-                await self._in_thread(index.close)
-                self.index = await self._in_thread(partial(CatalogIndex.open_or_create, self._path))
-            else:
+            await self._in_thread(index.close)
+            # with a full disk what is committed is fine and stays searchable
+            if not exc.disk_full or index.is_gone:
                 await self._begin_anew()
         except (IndexDamaged, OSError) as again:
             log.error("search index can't be rebuilt", extra={"facts": {"why": str(again)}})
 
     async def _begin_anew(self) -> None:
-        index = self._opened()
-        await self._in_thread(index.close)
+        await self._in_thread(self._opened().close)
         self.index = await self._in_thread(partial(CatalogIndex.create, self._path))
-        self._checked = False
+        self._is_counted = False
 
     async def _check_files(self) -> None:
         index = self._opened()
         if index.is_gone:
             raise IndexDamaged("its folder was removed")
+        self._files_checked_at = trio.current_time()
         damaged = await self._in_thread(index.damaged_file)
         if damaged is not None:
             raise IndexDamaged(f"{damaged} has a wrong checksum")
@@ -125,7 +143,7 @@ class IndexFollower:
             return
         if trusted == 0 and index.model_count:
             await self._begin_anew()
-            return
+            index = self._opened()
         dropped = await self._in_thread(partial(index.drop_after, trusted))
         for start in range(0, len(dropped), BATCH_MODELS):
             # earlier states of the same models, which no later change will bring back
@@ -142,19 +160,21 @@ class IndexFollower:
 
     async def _check_count(self, index: CatalogIndex) -> None:
         """Once caught up: as many models as the store, or something is wrong with either."""
-        if self._checked:
+        if self._is_counted:
             return
         behind, count = await self._store.read(
             partial(_changes_and_count, after=index.marker.changed_seq)
         )
         if behind:
             return
-        self._checked = True
-        if count != index.model_count:
-            have = index.model_count
-            await self._begin_anew()
-            self._checked = True  # a second disagreement would not be the index's fault
-            raise IndexDamaged(f"it has {have} models, the store {count}")
+        self._is_counted = True
+        if count == index.model_count:
+            return
+        facts = {"indexed": index.model_count, "in_store": count}
+        log.warning("search index and store disagree", extra={"facts": facts})
+        if not self._has_miscounted:  # a second time would not be the index's fault
+            self._has_miscounted = True
+            raise IndexDamaged(f"it has {index.model_count} models, the store {count}")
 
     # --- catching up ---
 
@@ -162,13 +182,10 @@ class IndexFollower:
         index = self._opened()
         position = Position(index.marker.changed_seq)
         added = False
-        committed_at = trio.current_time() - MAX_COMMIT_INTERVAL_S
-        interval_s = MIN_COMMIT_INTERVAL_S
         while True:
+            self._looked_at = trio.current_time()
             batch = await self._store.read(
-                partial(
-                    rows.changed_after, codec=self._codec, after=position, limit=BATCH_MODELS
-                )
+                partial(rows.changed_after, codec=self._codec, after=position, limit=BATCH_MODELS)
             )
             is_last = len(batch) < BATCH_MODELS
             if batch:
@@ -178,39 +195,48 @@ class IndexFollower:
                 added = True
             elif not added:
                 break
-            due_s = committed_at + (interval_s if is_last else MAX_COMMIT_INTERVAL_S)
+            due_s = self._committed_at + (
+                self._commit_interval_s if is_last else MAX_COMMIT_INTERVAL_S
+            )
             if trio.current_time() < due_s:
                 if is_last:
                     await trio.sleep_until(due_s)
                 continue
             # of a batch cut off by its limit, more models may have the last one's seq
             done = position.changed_seq - (0 if is_last else 1)
-            took_s = await self._commit(
-                index, Marker(self._store.epoch, max(done, index.marker.changed_seq))
-            )
-            interval_s = min(max(10 * took_s, MIN_COMMIT_INTERVAL_S), MAX_COMMIT_INTERVAL_S)
-            committed_at = trio.current_time()
+            marker = Marker(self._store.epoch, max(done, index.marker.changed_seq))
+            await self._commit(index, marker)
             added = False
         await self._check_count(index)
+
+    def _note_progress(self, seen: int) -> None:
+        if self._suspected.is_set():
+            return  # searches failed meanwhile: first look whether the index is sound
         self.is_caught_up = True
+        self._followed_seq = seen
+        self._progress.set()
+        self._progress = trio.Event()
 
     def _add(self, index: CatalogIndex, batch: Sequence[SourceRow]) -> None:
         index.replace([rows.project(row, self._parse) for row in batch])
 
-    async def _commit(self, index: CatalogIndex, marker: Marker) -> float:
+    async def _commit(self, index: CatalogIndex, marker: Marker) -> None:
         failpoints.hit("catalog.before_index_commit")
         began = trio.current_time()
         await self._in_thread(partial(index.commit, marker))
+        self._committed_at = trio.current_time()
+        self._commit_interval_s = min(
+            max(10 * (self._committed_at - began), MIN_COMMIT_INTERVAL_S), MAX_COMMIT_INTERVAL_S
+        )
         failpoints.hit("catalog.after_index_commit")
-        return trio.current_time() - began
 
     async def _wait(self, seen: int) -> bool:
         """Wait for events after ``seen``; True when the index is to be checked instead."""
         with trio.move_on_after(WRITER_REST_AFTER_S):
             return await self._woken(seen)
-        # merging may take seconds and holds nothing up
+        # merging may take seconds; stopping does not wait for it
         await trio.to_thread.run_sync(
-            self._opened().rest, limiter=self._limiter, abandon_on_cancel=True
+            self._opened().rest, limiter=trio.CapacityLimiter(1), abandon_on_cancel=True
         )
         return await self._woken(seen)
 
@@ -223,7 +249,7 @@ class IndexFollower:
 
             nursery.start_soon(suspected)
             await self._store.feed.changed(seen)
-            await trio.sleep(LOOK_INTERVAL_S)
+            await trio.sleep_until(self._looked_at + LOOK_INTERVAL_S)
             nursery.cancel_scope.cancel(reason="there are events")
         was_suspected = self._suspected.is_set()
         self._suspected = trio.Event()
@@ -233,7 +259,7 @@ class IndexFollower:
         assert self.index is not None, "open() comes first"
         return self.index
 
-    async def _in_thread[T](self, call: Callable[[], T]) -> T:
+    async def _in_thread(self, call: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(call, limiter=self._limiter)
 
 

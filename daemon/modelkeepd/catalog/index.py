@@ -6,6 +6,7 @@ whoever writes keeps it true. What can't be opened, has another format or is som
 removed and begun anew: the store has it all.
 """
 
+import errno
 import json
 import logging
 import math
@@ -52,7 +53,15 @@ _FOOTER_MAGIC = (1337).to_bytes(4, "little")
 
 
 class IndexDamaged(Exception):
-    """Tantivy could not read or write its files; the index must be made anew."""
+    """Tantivy could not read or write its files; the index must be made anew.
+
+    Unless ``disk_full``: then what is committed is intact and only the writer must let go.
+    """
+
+    @property
+    def disk_full(self) -> bool:
+        """Whether the reason was a full disk."""
+        return f"os error {errno.ENOSPC}" in str(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,16 +164,13 @@ class CatalogIndex:
 
     # --- writing: one thread at a time ---
 
-    def replace(self, models: Iterable[Projection], *, known_new: bool = False) -> None:
-        """Add models, each in place of what the index has under its key.
-
-        ``known_new`` promises that none of them is in the index yet.
-        """
+    def replace(self, models: Iterable[Projection]) -> None:
+        """Add models, each in place of what the index has under its key."""
         writer = self._open_writer()
         with _tantivy_errors("while adding models"):
             for model in models:
-                if not known_new:
-                    writer.delete_documents_by_term("key", str(model.model_key))
+                # costs nothing to speak of where there is none (measured)
+                writer.delete_documents_by_term("key", str(model.model_key))
                 writer.add_document(document(model))
 
     def delete(self, model_keys: Iterable[int]) -> None:
@@ -213,6 +219,10 @@ class CatalogIndex:
         if writer is not None:
             with _tantivy_errors("while merging"):
                 writer.wait_merging_threads()
+
+    def close(self) -> None:
+        """Drop what was not committed, and the writer, without waiting for merges."""
+        self._writer = None
 
     def _open_writer(self) -> tantivy.IndexWriter:
         if self._writer is None:

@@ -24,6 +24,10 @@ MAX_CHARS = 2_000
 MAX_DEPTH = 32
 MAX_TERMS = 100
 MAX_TOKENS = 300
+# Open words unite the lists of many words, an open phrase more so, and a comparison reads a whole
+# column: with a million models each costs 5 to 50 ms. This keeps any query below half a second.
+MAX_WIDE = 16
+_WIDE_PHRASE = 8
 # Fewer letters before a * would unite the lists of a good part of all words.
 MIN_PREFIX_CHARS = 2
 
@@ -44,7 +48,7 @@ _YES = {"yes", "true", "1", "y", "on"}
 _NO = {"no", "false", "0", "n", "off"}
 
 # What a Japanese keyboard makes of the operators; one character each, so positions stay.
-_WIDE = str.maketrans("（）：“”„＂－＊＜＞＝", '():""""-*<>=')
+_FULL_WIDTH = str.maketrans("（）：“”„＂－＊＜＞＝", '():""""-*<>=')
 _FIELD = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):")
 _COMPARED = re.compile(rf"({'|'.join(NUMBER_FIELDS)})(?=[<>=])", re.IGNORECASE)
 _BARE = re.compile(r'[^\s()"]+')
@@ -67,7 +71,7 @@ def parse(text: str) -> Tree:
             position=MAX_CHARS,
             hint="search for fewer words",
         )
-    scanned = _Scanner(text.translate(_WIDE)).scan()
+    scanned = _Scanner(text.translate(_FULL_WIDTH)).scan()
     if not scanned:
         return Everything()
     tree = _Parser(scanned).parse()
@@ -87,6 +91,7 @@ class _Scanner:
         self._at = 0
         self._terms = 0
         self._tokens = 0
+        self._wide = 0
 
     def scan(self) -> list[_Token]:
         result: list[_Token] = []
@@ -116,6 +121,7 @@ class _Scanner:
             if not quoted and not prefix and value in ("AND", "OR", "NOT"):
                 return _Token(value, start)
             tree = self._words(value, quoted, prefix, start)
+        self._weigh(tree, start)
         self._terms += 1
         if self._terms > MAX_TERMS:
             raise QueryError(
@@ -124,6 +130,21 @@ class _Scanner:
                 hint="search for fewer words",
             )
         return _Token("leaf", start, tree)
+
+    def _weigh(self, tree: Tree | None, position: int) -> None:
+        match tree:
+            case Words() if tree.pattern.prefix:
+                self._wide += 1 if len(tree.pattern.tokens) == 1 else _WIDE_PHRASE
+            case Range() | Keyword(prefix=True):
+                self._wide += 1
+            case _:
+                return
+        if self._wide > MAX_WIDE:
+            raise QueryError(
+                "the query has too many words with *, single characters or comparisons",
+                position=position,
+                hint="ask for fewer at once; a range such as 10..20 is one comparison",
+            )
 
     def _value(self) -> tuple[str, bool, bool]:
         """The text here, whether it was quoted, and whether a * follows it."""

@@ -183,7 +183,8 @@ def _coerce_one(value: Any, option: Any) -> Any:
     # a purely numeric user name came as a JSON number once
     if option is str and isinstance(value, (str, int, float)):
         text = value if isinstance(value, str) else repr(value)
-        return text.encode("utf-8", "replace").decode()
+        # pairs of surrogates become their character, a lone one the replacement character
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return None
 
 

@@ -138,20 +138,28 @@ class HubHttp:
             raise HubUnavailable(f"an answer encoded as {encoding[:80]!r}", answered=True)
         parts: list[bytes] = []
         room = self._max_body_bytes
-        # raw: httpx would decode a chunk of any size before we could count it
-        async for chunk in response.aiter_raw():
-            try:
-                data = chunk if inflate is None else inflate.decompress(chunk, room + 1)
-            except zlib.error as exc:
-                raise HubUnavailable(f"a damaged compressed answer: {exc}", answered=True) from exc
-            room -= len(data)
-            if room < 0:
-                raise HubUnavailable(
-                    f"an answer of more than {self._max_body_bytes >> 20} MiB", answered=True
-                )
-            parts.append(data)
-        if inflate is not None and not inflate.eof and response.status_code == 200:
-            raise HubUnavailable("a compressed answer that ends too early", answered=True)
+        problem: str | None = None
+        # Leaving this loop early would leave httpx's nested generators open: only a
+        # cancellation unwinds them all.
+        with trio.CancelScope() as reading:
+            # raw: httpx would decode a chunk of any size before we could count it
+            async for chunk in response.aiter_raw():
+                if problem is not None:
+                    continue
+                try:
+                    data = chunk if inflate is None else inflate.decompress(chunk, room + 1)
+                except zlib.error as exc:
+                    data, problem = b"", f"a damaged compressed answer: {exc}"
+                room -= len(data)
+                if room < 0:
+                    problem = f"an answer of more than {self._max_body_bytes >> 20} MiB"
+                if problem is not None:
+                    reading.cancel()
+                parts.append(data)
+        if problem is None and inflate is not None and not inflate.eof:
+            problem = "a compressed answer that ends too early"
+        if problem is not None:
+            raise HubUnavailable(problem, status=response.status_code, answered=True)
         return b"".join(parts)
 
     def _open(self) -> httpx.AsyncClient:

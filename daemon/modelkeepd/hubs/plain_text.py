@@ -61,10 +61,10 @@ def _without_tags(text: str) -> str:
     out = [first]
     for part in parts:
         tag, closed, after = part.partition(">")
-        instead = _SEEN.get(tag)
+        instead = _SEEN.get(tag) if closed else None
         if instead is None:
-            if closed:  # with attributes, or in capitals
-                instead = _SEEN.get(tag.split(maxsplit=1)[0].lower() if tag.strip() else "")
+            if closed and tag and not tag[0].isspace():  # with attributes, or in capitals
+                instead = _SEEN.get(tag.split(maxsplit=1)[0].lower())
             if instead is None:
                 # no element: prompts are written into descriptions unescaped, and
                 # `<lora:name:0.8>` is something people search for

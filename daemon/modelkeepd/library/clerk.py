@@ -9,7 +9,7 @@ files are gone while the root they lie in is not the folder it was.
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import apsw
@@ -55,7 +55,7 @@ class Clerk:
             for path, stamp, fingerprint in seen
         ]
         differences = await trio.to_thread.run_sync(
-            resolve, sightings, candidates, look, limiter=self._disk
+            resolve, sightings, candidates, cache(look), limiter=self._disk
         )
         counts = await self._commit(differences)
         if unreadable:

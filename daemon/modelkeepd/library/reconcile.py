@@ -22,7 +22,7 @@ from modelkeepd.library.roots import Root
 from modelkeepd.library.walk import Row, compare, walk
 from modelkeepd.store import Store
 
-PAGE = 4096
+PAGE = 8192
 
 
 @dataclass(slots=True)

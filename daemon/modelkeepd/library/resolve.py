@@ -54,6 +54,10 @@ _COLUMNS = (
 )
 
 
+_BY_INODE = f"SELECT {_COLUMNS} FROM library_file WHERE inode = ? AND size_bytes = ? LIMIT 20"
+_BY_CONTENT = f"SELECT {_COLUMNS} FROM library_file WHERE fingerprint = ? AND state = ? LIMIT 20"
+
+
 def _known(row: tuple[object, ...]) -> Known:
     file_id, root_id, path, size, mtime, inode, device, fingerprint, present, hashed = row
     return Known(
@@ -72,16 +76,20 @@ def read_at_paths(db: apsw.Connection, paths: Iterable[str]) -> dict[str, Known]
 
 
 def read_candidates(db: apsw.Connection, stamps: Iterable[tuple[Stamp, bytes]]) -> dict[int, Known]:
-    """Rows, present or missing, whose inode or fingerprint is one of those seen."""
+    """Rows, present or missing, whose inode or fingerprint is one of those seen.
+
+    Of a content that lies in many places only some are returned: a file that then is not recognized
+    costs a hash, nothing else.
+    """
     found: dict[int, Known] = {}
+    asked: set[bytes] = set()
     for stamp, fingerprint in stamps:
-        for row in db.execute(
-            f"SELECT {_COLUMNS} FROM library_file WHERE inode = ? AND size_bytes = ?"
-            " UNION ALL"
-            f" SELECT {_COLUMNS} FROM library_file WHERE fingerprint = ? AND size_bytes = ?"
-            " LIMIT 50",
-            (signed(stamp.inode), stamp.size_bytes, fingerprint, stamp.size_bytes),
-        ):
+        rows = db.execute(_BY_INODE, (signed(stamp.inode), stamp.size_bytes)).fetchall()
+        if fingerprint not in asked:
+            asked.add(fingerprint)
+            for state in ("missing", "present"):
+                rows += db.execute(_BY_CONTENT, (fingerprint, state)).fetchall()
+        for row in rows:
             known = _known(row)
             found[known.file_id] = known
     return found

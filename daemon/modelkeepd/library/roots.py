@@ -27,7 +27,7 @@ class Root:
     dirty: bool
     device: int | None
     inode: int | None
-    files: int = 0
+    has_files: bool = False
 
 
 class Sight(enum.Enum):
@@ -47,12 +47,12 @@ def recognize(root: Root, seen: tuple[int, int] | None, holds_known_files: bool)
         return Sight.AWAY
     if root.inode is None or (root.device, root.inode) == seen:
         return Sight.SAME
-    return Sight.REPLACED if holds_known_files or not root.files else Sight.FOREIGN
+    return Sight.REPLACED if holds_known_files or not root.has_files else Sight.FOREIGN
 
 
 _SELECT = """
 SELECT root_id, path, layout, origin, state = 'online', dirty, device, inode,
-  (SELECT count(*) FROM library_file f WHERE f.root_id = r.root_id AND f.state = 'present')
+  EXISTS (SELECT 1 FROM library_file f WHERE f.root_id = r.root_id AND f.state = 'present')
 FROM library_root r
 """
 
@@ -73,7 +73,7 @@ def _root(row: tuple[object, ...]) -> Root:
     return Root(
         *(int(str(root_id)), str(path), str(layout), str(origin), bool(online), bool(dirty)),
         *(None if device is None else int(str(device)), None if inode is None else int(str(inode))),
-        int(str(files)),
+        bool(files),
     )
 
 

@@ -9,6 +9,7 @@ held in memory. Synchronous, for a worker thread; changes nothing.
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
+from operator import itemgetter
 from typing import NamedTuple
 
 from modelkeepd.library import names
@@ -80,11 +81,11 @@ def _listing(
             for entry in entries:
                 name = entry.name
                 ending = name.rpartition(".")[2].lower()
-                if ending in suffixes and not entry.is_dir(follow_symlinks=False):
+                if ending in suffixes and entry.is_file(follow_symlinks=False):
                     if name[0] != ".":
                         found.append((name if name.isascii() else to_text(name), entry))
-                        continue
-                    skipped["hidden"] += 1
+                    else:
+                        skipped["hidden"] += 1
                 elif entry.is_dir(follow_symlinks=False):
                     if names.enters(name):
                         found.append((to_text(name) + "/", entry))
@@ -100,29 +101,23 @@ def _listing(
         skipped["unreadable folder"] += 1
         yield Unreadable(prefix)
         return
-    found.sort(key=_first)
+    found.sort(key=itemgetter(0))
     for name, entry in found:
         if name[-1] == "/":
             if folders is not None:
                 folders(entry.inode())
             yield prefix + name
-            continue
-        if unfinished and name in unfinished:
+        elif unfinished and name in unfinished:
             skipped["unfinished"] += 1
-            continue
-        try:
-            if not entry.is_file(follow_symlinks=False):
-                skipped[_other(entry)] += 1
+        else:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
                 continue
-            yield prefix + name, entry.stat(follow_symlinks=False)
-        except FileNotFoundError:
-            continue
-        except OSError:
-            skipped["unreadable file"] += 1
-
-
-def _first(pair: tuple[str, object]) -> str:
-    return pair[0]
+            except OSError:
+                skipped["unreadable file"] += 1
+                continue
+            yield prefix + name, status
 
 
 def _other(entry: os.DirEntry[str]) -> str:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import apsw
 import msgspec
@@ -12,6 +11,7 @@ from modelkeep_protocol.errors import ModelkeepError
 from modelkeep_protocol.paths import Paths
 from modelkeepd.catalog.service import CatalogService
 from modelkeepd.clocks import Clocks
+from modelkeepd.hubs.reference import parse_reference
 from modelkeepd.library.service import LibraryService
 from modelkeepd.rpc.server import Handler
 from modelkeepd.rpc.streams import EventReader
@@ -121,7 +121,7 @@ class Handlers:
                 protocol=f"{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}",
                 services=self.service_states(),
             ),
-            catalog=schema.CatalogStatus(models, versions, files, odd, self._catalog.is_current()),
+            catalog=schema.CatalogStatus(models, versions, files, odd, self._catalog.is_caught_up),
             queue=schema.QueueStatus(
                 active=sum(jobs.get(state, 0) for state in RUNNING),
                 waiting=jobs.get(State.QUEUED, 0) + jobs.get(State.WAITING, 0),
@@ -201,17 +201,21 @@ class Handlers:
             gaps=status.gaps,
         )
 
-    async def search(self, params: schema.Search) -> Any:
+    async def search(self, params: schema.Search) -> schema.SearchPage:
         """Find models in the index; rows come from the store."""
         return await self._catalog.search(
-            params.query, params.sort, params.limit, params.offset, facets=params.facets
+            params.query,
+            sort=params.sort,
+            limit=params.limit,
+            offset=params.offset,
+            facets=params.facets,
         )
 
-    async def show(self, params: schema.Show) -> Any:
+    async def show(self, params: schema.Show) -> schema.ModelDetail:
         """One model."""
-        return await self._catalog.show(params.ref, raw=params.raw)
+        return await self._catalog.show(parse_reference(params.ref), raw=params.raw)
 
-    async def complete(self, params: schema.Complete) -> Any:
+    async def complete(self, params: schema.Complete) -> schema.Completions:
         """Values for completion."""
         if params.kind == "roots":
             roots = await self._library.roots()

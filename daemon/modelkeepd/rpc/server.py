@@ -10,7 +10,6 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,9 +37,14 @@ LEASE_S = 120.0
 # a stream whose client has not been heard of for this long is given up; clients ping or credit
 STREAM_LEASE_S = 900.0
 MAX_PEERS = 2_000
-# requests a second a peer may send for long, and how many at once
-PEER_RATE = 2_000.0
-PEER_BURST = 4_000.0
+MAX_STREAM_CREDIT = 100_000
+# requests a second a peer may send for long, and how many at once; a large one counts for several.
+# Whoever waits for each answer before the next question does not get there.
+PEER_RATE = 10_000.0
+PEER_BURST = 10_000.0
+BYTES_PER_TOKEN = 4096
+
+CAPABILITIES = ("events.cursor", "streams")
 
 Handler = Callable[..., Struct | Awaitable[Struct | None]]
 MapError = Callable[[Exception], ModelkeepError | None]
@@ -56,7 +60,7 @@ class Stream:
 
     def give(self, count: int) -> None:
         """The client is ready for more."""
-        self._credit = min(self._credit + count, 100_000)
+        self._credit = min(self._credit + count, MAX_STREAM_CREDIT)
         self._given.set()
 
     async def ready(self) -> None:
@@ -73,14 +77,22 @@ class Stream:
 
 
 @dataclass(slots=True)
+class OpenCall:
+    """One async call under way."""
+
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    stream: Stream | None = None
+    is_canceled: bool = False
+
+
+@dataclass(slots=True)
 class Peer:
     """What is known of one connection."""
 
     session: ServerSession
     heard: float
     tokens: float = PEER_BURST
-    scopes: dict[int, trio.CancelScope] = field(default_factory=dict)
-    streams: dict[int, Stream] = field(default_factory=dict)
+    calls: dict[int, OpenCall] = field(default_factory=dict)
 
 
 class RpcService:
@@ -107,24 +119,40 @@ class RpcService:
         self._map_error = map_error
         self._epoch = epoch
         self._clock = clock
-        self._allowed_uids = allowed_uids or frozenset({0, os.getuid()})
+        self._allowed_uids = frozenset({0, os.getuid()}) if allowed_uids is None else allowed_uids
+        self._strangers: set[int] = set()
         self._peers: dict[bytes, Peer] = {}
         self._nursery: trio.Nursery | None = None
-        self.port = Port(socket_path, codec.MAX_REQUEST_BYTES, self._on_frame, self._on_gone)
+        self.port = Port(socket_path, codec.MAX_REQUEST_BYTES, self._on_frame, self._on_lost)
+
+    @property
+    def peers(self) -> int:
+        """How many connections are known."""
+        return len(self._peers)
+
+    @property
+    def open_calls(self) -> int:
+        """How many calls are under way."""
+        return sum(len(peer.calls) for peer in self._peers.values())
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Answer until canceled; calls still open then are told that the daemon stops."""
-        async with trio.open_nursery() as calls:
-            self._nursery = calls
+        async with trio.open_nursery() as pump:
+            # the pump outlives the calls, so that their last words leave
+            pump.cancel_scope.shield = True
             try:
-                async with trio.open_nursery() as pump:
+                async with trio.open_nursery() as calls:
                     await pump.start(self.port.run)
-                    pump.start_soon(self._expire)
+                    self._nursery = calls
+                    calls.start_soon(self._expire)
                     task_status.started()
+                    try:
+                        await trio.sleep_forever()
+                    finally:
+                        self._nursery = None
             finally:
-                self._nursery = None
+                pump.cancel_scope.cancel(reason="shutdown")
                 self._peers.clear()
-                calls.cancel_scope.cancel(reason="shutdown")
 
     async def _expire(self) -> None:
         while True:
@@ -132,111 +160,114 @@ class RpcService:
             now = self._clock()
             for peer_id, peer in list(self._peers.items()):
                 silent_s = now - peer.heard
-                if silent_s > STREAM_LEASE_S or (silent_s > LEASE_S and not peer.scopes):
-                    self._on_gone(peer_id)
+                if silent_s > STREAM_LEASE_S or (silent_s > LEASE_S and not peer.calls):
+                    self._on_lost(peer_id, connected=False)
 
-    def _on_gone(self, peer_id: bytes) -> None:
+    def _on_lost(self, peer_id: bytes, connected: bool) -> None:
         peer = self._peers.pop(peer_id, None)
-        if peer is not None:
-            for scope in peer.scopes.values():
-                scope.cancel(reason="peer gone")
+        if peer is None:
+            return
+        for call in peer.calls.values():
+            call.scope.cancel(reason="peer gone")
+        if connected:
+            # it begins anew, but not with a new allowance: or not reading would be the way to one
+            fresh = Peer(ServerSession(self._epoch, capabilities=CAPABILITIES), peer.heard)
+            fresh.tokens = peer.tokens
+            self._peers[peer_id] = fresh
+            too_slow = ModelkeepError(
+                errors.BUSY,
+                "too many answers were waiting to be read: they were thrown away, and open calls"
+                " with them",
+                "read faster, or give less credit; then ask again",
+                retryable=True,
+            )
+            self._refuse(peer_id, too_slow)
 
     def _on_frame(self, peer_id: bytes, uid: int | None, frame: bytes) -> None:
+        if uid is not None and uid not in self._allowed_uids:
+            self._refuse_stranger(peer_id, uid)
+            return
         now = self._clock()
-        peer = self._peers.get(peer_id)
+        peer = self._peers.get(peer_id) or self._admit(peer_id, now)
         if peer is None:
-            if len(self._peers) >= MAX_PEERS:
-                self._make_room()
-            peer = Peer(ServerSession(self._epoch, capabilities=("events.cursor", "streams")), now)
-            self._peers[peer_id] = peer
+            crowded = ModelkeepError(
+                errors.BUSY, f"{MAX_PEERS} clients are connected", "close some", retryable=True
+            )
+            self._refuse(peer_id, crowded)
+            return
         peer.tokens = min(PEER_BURST, peer.tokens + (now - peer.heard) * PEER_RATE)
         peer.heard = now
-        if uid is not None and uid not in self._allowed_uids:
-            log.warning("call of another user refused", extra={"facts": {"uid": uid}})
-            self._refuse(
-                peer_id,
-                ModelkeepError(
-                    errors.DENIED,
-                    f"this daemon belongs to another user (you are uid {uid})",
-                    "start your own: modelkeepd",
-                ),
-            )
-            return
         if peer.tokens < 1:
-            self._refuse(
-                peer_id,
-                ModelkeepError(errors.BUSY, "too many requests", "slow down", retryable=True),
-            )
+            flood = ModelkeepError(errors.BUSY, "too many requests", "slow down", retryable=True)
+            self.port.post(peer_id, peer.session.refuse(frame, flood))
             return
-        peer.tokens -= 1
+        peer.tokens -= 1 + len(frame) // BYTES_PER_TOKEN
         frames, events = peer.session.receive(frame)
         for answer in frames:
             self.port.post(peer_id, answer)
         for event in events:
             if isinstance(event, CallStarted):
                 self._start(peer_id, peer, event)
-            elif isinstance(event, CallCanceled):
-                if event.call_id in peer.scopes:
-                    peer.scopes[event.call_id].cancel(reason="canceled by the client")
-            elif isinstance(event, CreditGiven) and event.call_id in peer.streams:
-                peer.streams[event.call_id].give(event.count)
+                continue
+            call = peer.calls.get(event.call_id)
+            if call is None:
+                continue
+            if isinstance(event, CallCanceled):
+                call.is_canceled = True
+                call.scope.cancel(reason="canceled by the client")
+            elif isinstance(event, CreditGiven) and call.stream is not None:
+                call.stream.give(event.count)
 
-    def _make_room(self) -> None:
-        idle = min(
-            (item for item in self._peers.items() if not item[1].scopes),
-            key=lambda item: item[1].heard,
-            default=None,
-        )
-        if idle is not None:
+    def _admit(self, peer_id: bytes, now: float) -> Peer | None:
+        """A new peer; with too many, in place of the idle one that was silent the longest."""
+        if len(self._peers) >= MAX_PEERS:
+            idle = min(
+                (item for item in self._peers.items() if not item[1].calls),
+                key=lambda item: item[1].heard,
+                default=None,
+            )
+            if idle is None:
+                return None
             del self._peers[idle[0]]
+        peer = Peer(ServerSession(self._epoch, capabilities=CAPABILITIES), now)
+        self._peers[peer_id] = peer
+        return peer
+
+    def _refuse_stranger(self, peer_id: bytes, uid: int) -> None:
+        if uid not in self._strangers:
+            self._strangers.add(uid)
+            log.warning("calls of another user refused", extra={"facts": {"uid": uid}})
+        stranger = ModelkeepError(
+            errors.DENIED,
+            f"this daemon belongs to another user (you are uid {uid})",
+            "start your own: modelkeepd",
+        )
+        self._refuse(peer_id, stranger)
 
     def _refuse(self, peer_id: bytes, error: ModelkeepError) -> None:
         self.port.post(peer_id, codec.pack({"t": "error", "id": None, **error.to_map()}))
 
     def _start(self, peer_id: bytes, peer: Peer, call: CallStarted) -> None:
-        method = schema.METHODS.get(call.method)
-        if method is None:
-            self._fail(
-                peer_id,
-                peer,
-                call,
-                ModelkeepError(
-                    errors.UNSUPPORTED,
-                    f"this daemon has no method {logs.printable(call.method)!r}",
-                    "update the daemon, or see docs/protocol.md for what there is",
-                ),
-            )
-            return
         try:
-            params = schema.decode_params(method, call.params)
-        except (msgspec.ValidationError, RecursionError) as exc:
-            error = ModelkeepError(
-                errors.INVALID,
-                f"{call.method}: {logs.printable(str(exc))}",
-                "see docs/protocol.md for its parameters",
-            )
-            self._fail(peer_id, peer, call, error)
-            return
-        handler = self._handlers[call.method]
-        if not self._is_async[call.method]:
-            try:
-                result = handler(params)
-                self._answer(peer_id, peer, call, result)
-            except Exception as exc:
-                self._fail(peer_id, peer, call, self._as_error(call, exc))
-            return
-        if self._nursery is None:
-            stopping = ModelkeepError(errors.UNAVAILABLE, "the daemon is stopping")
-            self._fail(peer_id, peer, call, stopping)
+            method, params = _typed(call)
+            handler = self._handlers[call.method]
+            if not self._is_async[call.method]:
+                self._post(peer_id, peer, peer.session.reply(call.call_id, handler(params)))
+                return
+            if self._nursery is None:
+                raise _stopping()
+        except Exception as exc:
+            self._fail(peer_id, peer, call, exc)
             return
         # the scope exists before the task runs, so that a cancel right behind finds it
-        scope = trio.CancelScope()
-        peer.scopes[call.call_id] = scope
-        stream = None
+        open_call = peer.calls[call.call_id] = OpenCall()
         if method.stream:
-            stream = Stream(lambda item: self._send_item(peer_id, peer, call, item))
-            peer.streams[call.call_id] = stream
-        self._nursery.start_soon(self._run, peer_id, peer, call, params, handler, scope, stream)
+
+            def send(item: Struct) -> None:
+                self._post(peer_id, peer, peer.session.item(call.call_id, item))
+
+            open_call.stream = Stream(send)
+        self._nursery.start_soon(self._run, peer_id, peer, call, params, handler, open_call)
 
     async def _run(
         self,
@@ -245,67 +276,91 @@ class RpcService:
         call: CallStarted,
         params: Struct,
         handler: Handler,
-        scope: trio.CancelScope,
-        stream: Stream | None,
+        open_call: OpenCall,
     ) -> None:
-        error: ModelkeepError | None = None
-        deadline_ms = call.deadline_ms
+        scope, stream, deadline_ms = open_call.scope, open_call.stream, call.deadline_ms
         if deadline_ms is None and stream is None:
             deadline_ms = DEFAULT_DEADLINE_MS
+        if deadline_ms is not None:
+            scope.deadline = trio.current_time() + deadline_ms / 1000
+        args: tuple[Any, ...] = (params,) if stream is None else (params, stream)
         result: Any = None
         try:
             with scope:
-                if deadline_ms is not None:
-                    scope.deadline = trio.current_time() + deadline_ms / 1000
-                call_args = (params,) if stream is None else (params, stream)
-                result = await handler(*call_args)  # type: ignore[misc]
+                result = await handler(*args)  # type: ignore[misc]
             if scope.cancelled_caught:
-                timed_out = trio.current_time() >= scope.deadline
-                error = ModelkeepError(
-                    errors.DEADLINE if timed_out else errors.CANCELED,
-                    f"{call.method}: {'the deadline passed' if timed_out else 'canceled'}",
-                )
+                raise _given_up(call, open_call)
+            if stream is None:
+                frame = peer.session.reply(call.call_id, result)
+            else:
+                frame = peer.session.end(call.call_id)
         except Exception as exc:
-            error = self._as_error(call, exc)
-        except trio.Cancelled:
-            self._fail(
-                peer_id, peer, call, ModelkeepError(errors.UNAVAILABLE, "the daemon is stopping")
-            )
+            self._fail(peer_id, peer, call, exc)
+        except BaseException:  # canceled, perhaps within a group
+            self._fail(peer_id, peer, call, _stopping())
             raise
-        finally:
-            peer.scopes.pop(call.call_id, None)
-            peer.streams.pop(call.call_id, None)
-        if error is not None:
-            self._fail(peer_id, peer, call, error)
-        elif stream is not None:
-            self._post(peer_id, peer, peer.session.end(call.call_id))
         else:
-            self._answer(peer_id, peer, call, result)
+            self._post(peer_id, peer, frame)
+        finally:
+            peer.calls.pop(call.call_id, None)
+
+    def _fail(self, peer_id: bytes, peer: Peer, call: CallStarted, exc: Exception) -> None:
+        error = self._as_error(call, exc)
+        self._post(peer_id, peer, peer.session.error(call.call_id, error))
 
     def _as_error(self, call: CallStarted, exc: Exception) -> ModelkeepError:
+        # a handler's nursery wraps what one of its tasks raised
+        while isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
+            exc = exc.exceptions[0]
         if isinstance(exc, ModelkeepError):
             return exc
         mapped = self._map_error(exc)
         if mapped is not None:
             return mapped
         log.error("call failed", exc_info=exc, extra={"facts": {"method": call.method}})
+        if isinstance(exc, codec.BadFrame):
+            return ModelkeepError(
+                errors.INTERNAL, f"{call.method}: the answer {exc}", "ask for less at once"
+            )
         return ModelkeepError(
             errors.INTERNAL,
             f"{call.method} failed inside the daemon ({type(exc).__name__})",
             "the daemon's log has the details",
         )
 
-    def _answer(self, peer_id: bytes, peer: Peer, call: CallStarted, result: Any) -> None:
-        self._post(peer_id, peer, peer.session.reply(call.call_id, schema.encode_result(result)))
-
-    def _send_item(self, peer_id: bytes, peer: Peer, call: CallStarted, item: Struct) -> None:
-        self._post(peer_id, peer, peer.session.item(call.call_id, schema.encode_result(item)))
-
-    def _fail(self, peer_id: bytes, peer: Peer, call: CallStarted, error: ModelkeepError) -> None:
-        with suppress(codec.BadFrame):
-            self._post(peer_id, peer, peer.session.error(call.call_id, error))
-
     def _post(self, peer_id: bytes, peer: Peer, frame: bytes) -> None:
         # a peer that was forgotten meanwhile gets nothing: its id may be someone else's by now
         if self._peers.get(peer_id) is peer:
             self.port.post(peer_id, frame)
+
+
+def _typed(call: CallStarted) -> tuple[schema.Method, Struct]:
+    method = schema.METHODS.get(call.method)
+    if method is None:
+        raise ModelkeepError(
+            errors.UNSUPPORTED,
+            f"this daemon has no method {logs.printable(call.method)!r}",
+            "update the daemon, or see docs/protocol.md for what there is",
+        )
+    try:
+        return method, schema.decode_params(method, call.params)
+    except (msgspec.ValidationError, RecursionError) as exc:
+        raise ModelkeepError(
+            errors.INVALID,
+            f"{call.method}: {logs.printable(str(exc))}",
+            "see docs/protocol.md for its parameters",
+        ) from exc
+
+
+def _given_up(call: CallStarted, open_call: OpenCall) -> ModelkeepError:
+    if open_call.is_canceled:
+        return ModelkeepError(errors.CANCELED, f"{call.method}: canceled")
+    return ModelkeepError(
+        errors.DEADLINE, f"{call.method}: the deadline passed", "allow more time", retryable=True
+    )
+
+
+def _stopping() -> ModelkeepError:
+    return ModelkeepError(
+        errors.UNAVAILABLE, "the daemon is stopping", "start it again: modelkeepd", retryable=True
+    )

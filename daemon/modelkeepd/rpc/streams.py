@@ -1,6 +1,7 @@
 """Events for clients: a page after a cursor, and a stream that follows the log."""
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 import apsw
 import trio
@@ -15,6 +16,14 @@ from modelkeepd.store.event_log import first_seq, is_gap
 PAGE_ROWS = 200
 
 
+class _Rows(NamedTuple):
+    """What was found after a place in the log, and how far the log has been seen with it."""
+
+    events: list[EventRow]
+    seen: int
+    fresh: bool = False
+
+
 class EventReader:
     """Answers ``events.read`` and ``events.watch`` from the store."""
 
@@ -24,35 +33,37 @@ class EventReader:
     async def read(self, params: schema.ReadEvents) -> schema.EventPage:
         """One page; waits for the first event when asked to."""
         _check_topics(params.topics)
-        seq, fresh = await self._begin(params.since)
+        seq, fresh = self._begin(params.since)
         limit = params.limit or PAGE_ROWS
-        rows, seen = await self._rows(seq, params.topics, limit)
-        if not rows and not fresh and params.wait_ms:
-            with trio.move_on_after(params.wait_ms / 1000):
-                while not rows:
-                    await self._store.feed.changed(seen)
-                    rows, seen = await self._rows(seen, params.topics, limit)
-        return self._page(rows, seen, fresh)
+        rows = await self._rows(seq, params.topics, limit, fresh)
+        with trio.move_on_after(params.wait_ms / 1000):
+            while not rows.events and not rows.fresh and params.wait_ms:
+                await self._store.feed.changed(rows.seen)
+                rows = await self._rows(rows.seen, params.topics, limit)
+        return self._page(rows)
 
     async def watch(self, params: schema.WatchEvents, stream: Stream) -> None:
         """Pages for as long as the client wants them; the first one comes at once.
 
-        The first page tells where the client stands, and ``fresh`` when it has missed events.
+        The first page tells where the client stands, and ``fresh`` when it has missed events. A
+        later one is ``fresh`` when retention was faster than the client.
         """
         _check_topics(params.topics)
-        seq, fresh = await self._begin(params.since)
+        seq, fresh = self._begin(params.since)
         first = True
         while True:
             # read only when the client is ready: what it has not asked for stays in the log
             await stream.ready()
-            rows, seq = await self._rows(seq, params.topics, PAGE_ROWS)
-            if rows or first:
-                await stream.send(self._page(rows, seq, fresh))
+            rows = await self._rows(seq, params.topics, PAGE_ROWS, fresh)
+            if rows.events or rows.fresh or first:
+                await stream.send(self._page(rows))
                 first = fresh = False
             else:
-                await self._store.feed.changed(seq)
+                await self._store.feed.changed(rows.seen)
+            seq = rows.seen
 
-    async def _begin(self, since: str) -> tuple[int, bool]:
+    def _begin(self, since: str) -> tuple[int, bool]:
+        """Where to read on, and whether that place is lost already."""
         newest = self._store.feed.last_seq
         if not since:
             return newest, False
@@ -62,37 +73,42 @@ class EventReader:
             raise ModelkeepError(
                 errors.INVALID, str(exc), "use a cursor an event came with, or none for new events"
             ) from None
-        oldest = await self._store.read(first_seq)
-        if is_gap(cursor, epoch=self._store.epoch, oldest=oldest, newest=newest):
+        if cursor.epoch != self._store.epoch or cursor.seq > newest:
             return newest, True
         return cursor.seq, False
 
     async def _rows(
-        self, seq: int, topics: Collection[str], limit: int
-    ) -> tuple[list[EventRow], int]:
-        """Rows after ``seq``, and how far the log has been seen with them."""
+        self, seq: int, topics: Collection[str], limit: int, fresh: bool = False
+    ) -> _Rows:
+        """Rows after ``seq``; fresh when some of those are not kept any more."""
         newest = self._store.feed.last_seq
-        if newest <= seq:
-            return [], seq
+        if fresh or newest <= seq:
+            return _Rows([], max(seq, newest), fresh)
+        place = Cursor(self._store.epoch, seq)
 
-        def query(db: apsw.Connection) -> list[EventRow]:
-            return read_events(db, seq, topics=topics, limit=limit)
+        def query(db: apsw.Connection) -> _Rows:
+            # in one snapshot: retention may run between two reads
+            if is_gap(place, epoch=place.epoch, oldest=first_seq(db), newest=newest):
+                return _Rows([], newest, fresh=True)
+            found = read_events(db, seq, topics=topics, limit=limit)
+            if len(found) == limit:
+                return _Rows(found, found[-1].seq)  # there may be more behind a full page
+            # a short one has seen all there was, and perhaps what was written since
+            return _Rows(found, max(newest, found[-1].seq if found else 0))
 
-        rows = await self._store.read(query)
-        # a full page may have more behind it; a short one has seen all there was
-        return rows, rows[-1].seq if len(rows) == limit else max(newest, seq)
+        return await self._store.read(query)
 
-    def _page(self, rows: list[EventRow], seen: int, fresh: bool) -> schema.EventPage:
+    def _page(self, rows: _Rows) -> schema.EventPage:
         epoch = self._store.epoch
         return schema.EventPage(
             [
                 schema.Event(
                     f"{epoch}:{row.seq}", row.at_ms, row.topic, row.kind, row.subject, row.payload
                 )
-                for row in rows
+                for row in rows.events
             ],
-            f"{epoch}:{max(seen, rows[-1].seq if rows else 0)}",
-            fresh,
+            f"{epoch}:{rows.seen}",
+            rows.fresh,
         )
 
 

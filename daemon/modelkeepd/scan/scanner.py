@@ -93,8 +93,12 @@ def _examine(handle: int, format_: str, size: int, head: bytes, tail: bytes) -> 
     if format_ == "safetensors":
         return _safetensors(handle, size, tail)
     if format_ == "zip":
-        with os.fdopen(os.dup(handle), "rb") as stream:
-            return archives.examine(stream, size, tail)
+        place = os.lseek(handle, 0, os.SEEK_CUR)  # shared with the duplicate
+        try:
+            with os.fdopen(os.dup(handle), "rb") as stream:
+                return archives.examine(stream, size, tail)
+        finally:
+            os.lseek(handle, place, os.SEEK_SET)
     if format_ in ("pickle", "torch-legacy"):
         want = min(size, MAX_PICKLE_BYTES)
         return pickles.examine(_read(handle, 0, want), cut=want < size)

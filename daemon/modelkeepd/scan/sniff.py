@@ -5,6 +5,7 @@ nothing; a name that promises another format than the content has is reported by
 lie.
 """
 
+import codecs
 import re
 
 HEAD_BYTES = 4096
@@ -99,13 +100,24 @@ def _textual(head: bytes) -> str:
     lower = text[:512].lower()
     if lower.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
         return "html"
-    if not text or not _TEXT.fullmatch(head):
+    if not text or not _is_text(head):
         return "unknown"
     if text[:1] == b"{":
         return "json-error" if re.match(rb'\{\s*"error"', lower) else "json"
     if text[:1] == b"[":
         return "json"
     return "text"
+
+
+def _is_text(head: bytes) -> bool:
+    if not _TEXT.fullmatch(head):
+        return False
+    try:
+        # Not final: the head may end inside a character.
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def extension(name: str) -> str:

@@ -127,7 +127,7 @@ async def _connect(path: Path, flags: int, vfs: str | None) -> AsyncConnection:
     await trio.lowlevel.checkpoint_if_cancelled()
     with trio.CancelScope(shield=True):
         connection = await apsw.Connection.as_async(str(path), flags=flags, vfs=vfs)
-    return connection
+    return connection  # noqa: RET504  (to mypy, a scope may swallow exceptions)
 
 
 async def _call(
@@ -195,8 +195,8 @@ async def open_store(
             while connections:
                 connection = connections.pop()
                 if store is not None and not connections:
-                    await _stop_cleanly(connection, path)
-                await connection.aclose(force=True)
+                    await _stop(connection, path)
+                await _close(connection, path)
 
 
 def _open_writer(
@@ -217,16 +217,24 @@ def _configure_reader(db: apsw.Connection) -> None:
     db.pragma("cache_size", -8_000)
 
 
-async def _stop_cleanly(writer: AsyncConnection, path: Path) -> None:
-    """Failing costs no data: the next start begins an epoch, and the log is replayed then."""
+async def _stop(writer: AsyncConnection, path: Path) -> None:
+    """Failing costs no data: the next start replays the log and begins an epoch."""
     try:
         with translated(path, "stopping"):
-            await _call(writer, _close_cleanly)
+            await _call(writer, _mark_clean_stop)
     except StoreError as exc:
         log.warning("no clean stop", extra={"facts": {"error": str(exc)}})
 
 
-def _close_cleanly(db: apsw.Connection) -> None:
+async def _close(connection: AsyncConnection, path: Path) -> None:
+    try:
+        with translated(path, "closing"):
+            await connection.aclose(force=True)
+    except StoreError as exc:  # it is closed; its last checkpoint failed
+        log.warning("not closed cleanly", extra={"facts": {"error": str(exc)}})
+
+
+def _mark_clean_stop(db: apsw.Connection) -> None:
     db.pragma("synchronous", "FULL")
     db.pragma("optimize")
     epochs.mark_clean_stop(db)

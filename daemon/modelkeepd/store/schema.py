@@ -111,7 +111,7 @@ def _back_up(db: apsw.Connection, path: Path, version: int) -> None:
                     backup.step(10_000)
             # one file that needs nothing beside it; the switch also syncs it
             copy.pragma("journal_mode", "DELETE")
-            verdict = copy.pragma("quick_check")
+            verdict = _check(copy)
         finally:
             copy.close()
         if verdict != "ok":
@@ -127,6 +127,13 @@ def _back_up(db: apsw.Connection, path: Path, version: int) -> None:
     failpoints.hit("store.after_backup_rename")
     _sync_folder(path.parent)
     failpoints.hit("store.after_backup_folder_sync")
+
+
+def _check(db: apsw.Connection) -> str:
+    try:
+        return str(db.pragma("quick_check"))
+    except apsw.CorruptError as exc:  # too damaged even for a list of the damage
+        return str(exc)
 
 
 def _remove_set(path: Path) -> None:

@@ -202,6 +202,7 @@ class Crawl:
             page=item.page,
             state=msgspec.json.encode(item.fetched.after).decode(),
             fetched_ms=item.fetched.fetched_ms,
+            seen_since_ms=item.fetched.seen_since_ms,
             gaps=item.fetched.after.gaps,
             is_list_page=is_list_page,
         )

@@ -112,7 +112,7 @@ def next_ask(state: CrawlState) -> Ask | None:
 def on_page(state: CrawlState, page: HubPage, now_ms: int) -> Step:
     """A list page was answered."""
     ids = tuple(item.hub_id for item in page.items if item.hub_id is not None)
-    state = _look_for_suspect(state, ids, now_ms)
+    state = _look_for_suspect(state, ids)
     if _repeats(state, ids):
         if state.attempt + 1 < len(LIMITS):
             again = msgspec.structs.replace(state, attempt=state.attempt + 1)
@@ -184,7 +184,8 @@ def estimate(state: CrawlState, earlier: tuple[int, ...] = ()) -> tuple[float | 
     return min(0.999, done / total), max(0, total - done)
 
 
-def _look_for_suspect(state: CrawlState, ids: tuple[str, ...], now_ms: int) -> CrawlState:
+def _look_for_suspect(state: CrawlState, ids: tuple[str, ...]) -> CrawlState:
+    """Whether the row that the last cursor named came after all; with no ids it did not."""
     if state.suspect is None:
         return state
     lost = state.lost
@@ -220,6 +221,7 @@ def _wrong_answer(state: CrawlState, reason: str, now_ms: int) -> Step:
             msgspec.structs.replace(state, attempt=state.attempt + 1),
             (f"{reason}; asking again",),
         )
+    state = _look_for_suspect(state, ())
     if state.order == "newest" and state.position is not None and not is_head(state):
         around = msgspec.structs.replace(
             state,
@@ -228,7 +230,6 @@ def _wrong_answer(state: CrawlState, reason: str, now_ms: int) -> Step:
             position=None,
             stuck_at=state.position,
             attempt=0,
-            suspect=None,
             last_ids=(),
             empty_in_a_row=0,
             anchor=None,

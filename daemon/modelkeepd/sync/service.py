@@ -273,7 +273,8 @@ class _Lane:
         assert self._run is not None
         run = self._run
         self._crawl = state
-        self._error = None
+        if self._waiting is None:  # the fetcher is ahead: it may be waiting already
+            self._error = None
         self._run = msgspec.structs.replace(
             run,
             pages=run.pages + is_list_page,

@@ -27,6 +27,7 @@ class PageWrite(msgspec.Struct, frozen=True):
     page: PreparedPage
     state: str
     fetched_ms: int
+    seen_since_ms: int | None = None  # see prepare_page
     gaps: int = 0
     is_list_page: bool = True
 
@@ -43,6 +44,7 @@ class PageOutcome(msgspec.Struct, frozen=True):
 class _Existing(msgspec.Struct, frozen=True, gc=False):
     model_key: int
     doc_hash: bytes
+    seen_ms: int
     gone: bool
 
 
@@ -69,6 +71,8 @@ def apply_page(tx: Tx, write: PageWrite) -> PageOutcome:
             if model.parsed is not None:
                 new.append(model)
             continue
+        if write.seen_since_ms is not None and before.seen_ms >= write.seen_since_ms:
+            continue  # the page before this one brought it after this one was prepared
         is_same = before.doc_hash == model.doc_hash
         if model.parsed is None or (is_same and not before.gone):
             unchanged.append(before.model_key)
@@ -121,11 +125,11 @@ def save_dictionary(tx: Tx, hub: str, kind: str, data: bytes) -> int:
 
 def _existing(db: apsw.Connection, hub: str, hub_ids: Sequence[str]) -> dict[str, _Existing]:
     rows: list[Any] = db.execute(
-        "SELECT hub_id, model_key, doc_hash, hub_state = 'gone' FROM model"
+        "SELECT hub_id, model_key, doc_hash, seen_ms, hub_state = 'gone' FROM model"
         " WHERE hub = ? AND hub_id IN (SELECT value FROM json_each(?))",
         (hub, json.dumps(hub_ids)),
     ).fetchall()
-    return {row[0]: _Existing(row[1], row[2], bool(row[3])) for row in rows}
+    return {row[0]: _Existing(row[1], row[2], row[3], bool(row[4])) for row in rows}
 
 
 def _next_key(db: apsw.Connection, table: str) -> int:

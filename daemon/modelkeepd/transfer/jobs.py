@@ -8,6 +8,7 @@ where the caller believes it to be: the caller has then been overtaken by a pers
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 
 import apsw
 
@@ -129,21 +130,39 @@ def list_jobs(
     after: tuple[int, int] | None = None,
 ) -> JobPage:
     """Jobs in the order of their turn, a page at a time, by key and never by offset."""
-    where, bindings = ["1"], list[object]()
     if states:
-        where.append(f"state IN ({', '.join('?' * len(states))})")
-        bindings += [str(state) for state in states]
-    if after is not None:
-        # (priority, position) in the mixed order of the index: lower priority, or same and later
-        where.append("priority <= ? AND (priority < ? OR position > ?)")
-        bindings += [after[0], after[0], after[1]]
-    sql = f"{_SELECT} INDEXED BY job_order WHERE {' AND '.join(where)}"
-    rows = db.execute(
-        f"{sql} ORDER BY priority DESC, position LIMIT ?", (*bindings, limit + 1)
-    ).fetchall()
-    jobs = [_job(row) for row in rows[:limit]]
-    more = len(rows) > limit
-    return JobPage(jobs, (jobs[-1].priority, jobs[-1].position) if more else None)
+        # One ordered walk a state, merged: no state's backlog is read for another's page.
+        walks = (
+            _in_turn(db, "job_turn", "state = ?", (str(state),), limit + 1, after)
+            for state in dict.fromkeys(states)
+        )
+        found = sorted(chain.from_iterable(walks), key=lambda job: (-job.priority, job.position))
+    else:
+        found = _in_turn(db, "job_order", "1", (), limit + 1, after)
+    jobs = found[:limit]
+    return JobPage(jobs, (jobs[-1].priority, jobs[-1].position) if len(found) > limit else None)
+
+
+def _in_turn(
+    db: apsw.Connection,
+    index: str,
+    where: str,
+    bindings: tuple[object, ...],
+    limit: int,
+    after: tuple[int, int] | None,
+) -> list[Job]:
+    order = "ORDER BY priority DESC, position LIMIT ?"
+    sql = f"{_SELECT} INDEXED BY {index} WHERE {where}"
+    if after is None:
+        rows = db.execute(f"{sql} {order}", (*bindings, limit)).fetchall()
+    else:
+        # The rest of this priority, then the lower ones: each a plain range of the index.
+        rest = f"{sql} AND priority = ? AND position > ? {order}"
+        rows = db.execute(rest, (*bindings, *after, limit)).fetchall()
+        if len(rows) < limit:
+            lower = f"{sql} AND priority < ? {order}"
+            rows += db.execute(lower, (*bindings, after[0], limit - len(rows))).fetchall()
+    return [_job(row) for row in rows]
 
 
 def count_states(db: apsw.Connection) -> dict[State, int]:
@@ -152,15 +171,24 @@ def count_states(db: apsw.Connection) -> dict[State, int]:
     return {State(str(state)): int(str(number)) for state, number in rows}
 
 
-def waiting_jobs(db: apsw.Connection) -> list[Job]:
-    """All that wait, for the service to look at what they wait for."""
-    return [_job(row) for row in db.execute(f"{_SELECT} WHERE state = 'waiting'").fetchall()]
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What the service must look after."""
+
+    for_something: list[Job]  # space or a destination; not all, the first in turn
+    due_ms: int | None  # when the first of those that wait for a time is due
 
 
-def next_wake_ms(db: apsw.Connection) -> int | None:
-    """When the first job that waits for a time is due."""
-    row = db.execute("SELECT min(not_before_ms) FROM job WHERE state = 'waiting'").fetchone()
-    return None if row is None or row[0] is None else int(str(row[0]))
+_SOONEST = "SELECT min(not_before_ms) FROM job INDEXED BY job_wake WHERE state = 'waiting'"
+
+
+def waiting(db: apsw.Connection) -> Waiting:
+    """A bounded look at the jobs that wait."""
+    rows = db.execute(
+        f"{_SELECT} WHERE state = 'waiting' AND not_before_ms IS NULL LIMIT 200"
+    ).fetchall()
+    due = db.execute(_SOONEST).get
+    return Waiting([_job(row) for row in rows], None if due is None else int(str(due)))
 
 
 def leftovers(db: apsw.Connection) -> list[Job]:
@@ -345,14 +373,19 @@ def move(tx: Tx, job_ids: Sequence[int], *, priority: int | None, to_front: bool
     return moved
 
 
-def wake_due(tx: Tx, far_ms: int) -> list[Job]:
-    """Jobs whose time has come; one that waits implausibly long was put there by a clock jump."""
+def wake_due(tx: Tx, far_ms: int) -> tuple[int, int]:
+    """Wake jobs whose time has come; how many, and the time it is.
+
+    One that waits implausibly long was put there by a clock jump and is woken too.
+    """
     rows = tx.db.execute(
-        "SELECT job_id FROM job WHERE state = 'waiting' AND not_before_ms IS NOT NULL"
+        "SELECT job_id FROM job INDEXED BY job_wake WHERE state = 'waiting'"
         " AND (not_before_ms <= ? OR not_before_ms > ?)",
         (tx.now_ms, tx.now_ms + far_ms),
     ).fetchall()
-    return [advance(tx, int(str(row[0])), Event.WAKE)[0] for row in rows]
+    for row in rows:
+        advance(tx, int(str(row[0])), Event.WAKE)
+    return len(rows), tx.now_ms
 
 
 def wake(tx: Tx, job_ids: Sequence[int]) -> None:

@@ -154,6 +154,7 @@ class PartFile:
             self._since_map += len(data)
             if self._since_map >= MAP_EVERY_BYTES:
                 self._save()
+        failpoints.hit("transfer.after_write")
 
     def _room_for(self, size: int) -> None:
         # A file of announced length was preallocated; for the others look now and then.
@@ -199,6 +200,8 @@ class PartFile:
                 raise PartLost("the part file became shorter under us", "starting anew")
             self._hash.update(data)
             self._hashed += len(data)
+        with self._lock:
+            self._save()
 
     def checkpoint(self) -> None:
         """Make what is written durable and remember that it is."""

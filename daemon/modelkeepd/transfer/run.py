@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import trio
 
+from modelkeep_protocol.errors import ModelkeepError
 from modelkeepd.hubs.contract import HubError, HubUnavailable
 from modelkeepd.library.paths import signed
 from modelkeepd.library.records import PlacedFile
@@ -148,6 +149,10 @@ class JobRun:
             ) from error  # fmt: skip
         except HubError as error:
             raise TransferError(error.message, error.hint, code=error.code) from error
+        except ModelkeepError as error:
+            raise TransferError(
+                error.message, error.hint, code=error.code, retryable=error.retryable
+            ) from error
         sha256 = plan.sha256 or self._job.sha256
         owned = None
         if sha256 is not None:
@@ -302,9 +307,10 @@ class JobRun:
             )
             return True
         path = str(destination.quarantine_path(self._job.part, self._job.name))
-        await self._advance(Event.REFUSED, {**facts, **_refusal(report), "path": path})
-        await self._thread(partial(destination.quarantine, self._job.part, self._job.name))
-        await self._note({"has_part": False})
+        with trio.CancelScope(shield=True):
+            await self._advance(Event.REFUSED, {**facts, **_refusal(report), "path": path})
+            await self._thread(partial(destination.quarantine, self._job.part, self._job.name))
+            await self._note({"has_part": False})
         return False
 
     async def _choose_path(self, destination: Destination) -> str:

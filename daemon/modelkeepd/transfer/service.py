@@ -412,16 +412,16 @@ class TransferService:
 
     async def _wake_once(self) -> float:
         """Wake what is due; seconds until the next look."""
-        due = await self._store.apply(
+        woken, now_ms = await self._store.apply(
             partial(jobs.wake_due, far_ms=_FAR_MS),
             durability=Durability.NORMAL,
             name="transfer.wake",
         )
-        waiting = await self._store.read(jobs.waiting_jobs)
+        waiting = await self._store.read(jobs.waiting)
         ready = [
             job.job_id
-            for job in waiting
-            if job.not_before_ms is None and await self._thread(partial(self._can_go_on, job))
+            for job in waiting.for_something
+            if await self._thread(partial(self._can_go_on, job))
         ]
         if ready:
             await self._store.apply(
@@ -433,11 +433,15 @@ class TransferService:
         rested = [hub for hub, until in self._resting.items() if until <= now]
         for hub in rested:
             del self._resting[hub]
-        if due or ready or rested:
+        if woken or ready or rested:
             self._offer()
-        if len(waiting) > len(ready) or self._resting:
-            return min(self._settings.poll_s, 1.0) if self._resting else self._settings.poll_s
-        return float("inf")
+        pauses = [until - now for until in self._resting.values()]
+        if waiting.for_something:
+            pauses.append(self._settings.poll_s)
+        if waiting.due_ms is not None:
+            # At most the poll's period at once: the wall clock may jump meanwhile.
+            pauses.append(min((waiting.due_ms - now_ms) / 1000, self._settings.poll_s))
+        return max(0.0, min(pauses, default=float("inf")))
 
     def _can_go_on(self, job: Job) -> bool:
         """Whether the volume is there, and has the room that was missing."""

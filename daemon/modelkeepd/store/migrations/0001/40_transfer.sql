@@ -29,6 +29,7 @@ CREATE TABLE job (
   started_ms INTEGER, finished_ms INTEGER) STRICT;
 CREATE INDEX job_turn ON job (state, priority DESC, position);
 CREATE INDEX job_order ON job (priority DESC, position);
+CREATE INDEX job_wake ON job (not_before_ms) WHERE state = 'waiting';
 CREATE INDEX job_ref ON job (ref);
 CREATE INDEX job_content ON job (sha256) WHERE sha256 IS NOT NULL;
 CREATE INDEX job_part ON job (job_id) WHERE has_part = 1;
