@@ -126,6 +126,7 @@ def _serve_theirs(path: Path) -> None:
 
 def _serve_ours(path: Path) -> None:
     import trio
+
     from modelkeep_protocol import methods, schema
     from modelkeepd.clocks import Clocks
     from modelkeepd.rpc.server import RpcService

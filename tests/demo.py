@@ -117,7 +117,9 @@ layout = "comfyui"
         self._run("stop")
         started = time.monotonic()
         code = self.daemon.wait(10)
-        check(code == 0, f"the daemon stopped cleanly in {time.monotonic() - started:.1f} s")
+        if code:
+            raise DemoFailed(f"the daemon ended with {code}: {self.log_tail()}")
+        check(True, f"the daemon stopped cleanly in {time.monotonic() - started:.1f} s")
 
 
 @contextmanager

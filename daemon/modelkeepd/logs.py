@@ -20,14 +20,21 @@ MAX_VALUE_CHARS = 2_000
 _bound: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar(
     "modelkeepd_log_facts", default=None
 )
-_secrets: set[str] = set()
+_secrets: tuple[str, ...] = ()
 
+# the value behind each of these, quoted or not, is nobody's business
 _PATTERNS = re.compile(
-    r"(?i)\b(bearer\s+|token=|authorization[=:]\s*|x-amz-signature=|x-amz-credential=|"
-    r"x-amz-security-token=|signature=|api[_-]?key=|verify=|expires?=)[^\s&\"',;]+"
+    r"(?i)((?:\bauthorization|\b(?:api|access|refresh)?[_-]?token|\bapi[_-]?key|\bcookie)"
+    r"[\"']?\s*[=:]\s*[\"']?(?:(?:bearer|basic|token)\s+)?|"
+    r"\bbearer\s+|\bx-amz-(?:signature|credential|security-token)=|"
+    r"\bsignature=|\bverify=|\bexpires?=)[^\s&\"',;]+"
 )
-# everything that could move a cursor, change color, reorder or end a line
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
+_USERINFO = re.compile(r"(://)[^/\s@\"']+(@)")
+# everything that could move a cursor, change color, reorder or end a line, or that is no text
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u2028\u2029\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
+    "\ud800-\udfff]"
+)
 
 
 @contextmanager
@@ -42,15 +49,19 @@ def bound(**facts: Any) -> Iterator[None]:
 
 def hide(secret: str) -> None:
     """From now on this text is replaced in every line. Short ones would hide ordinary words."""
+    global _secrets
     if len(secret) >= 6:
-        _secrets.add(secret)
+        # a new tuple each time, as threads may be logging; the longest first, or one that begins
+        # another would leave that one's end
+        _secrets = tuple(sorted({*_secrets, secret}, key=len, reverse=True))
 
 
 def redact(text: str) -> str:
     """The text without known secrets and without what looks like one."""
     for secret in _secrets:
         text = text.replace(secret, "…")
-    return _PATTERNS.sub(lambda match: match.group(1) + "…", text)
+    text = _USERINFO.sub(r"\1…\2", text)
+    return _PATTERNS.sub(r"\1…", text)
 
 
 def printable(text: str) -> str:
@@ -106,7 +117,9 @@ def _is_plain(value: object) -> bool:
 
 def _shown(value: object) -> str:
     text = str(value)
-    return text if text and not any(c in text for c in ' "=') else json.dumps(text, ensure_ascii=False)
+    return (
+        text if text and not any(c in text for c in ' "=') else json.dumps(text, ensure_ascii=False)
+    )
 
 
 def configure(level: str, form: str, stream: TextIO | None = None) -> logging.Handler:

@@ -5,11 +5,13 @@ known one; bad values are refused with file and line. Nothing here has an effect
 """
 
 import os
+import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -18,6 +20,10 @@ ENVIRONMENT_PREFIX = "MODELKEEP_"
 # variables of ours that are no settings
 NOT_SETTINGS = frozenset({"MODELKEEP_HOME", "MODELKEEP_FAILPOINTS"})
 
+# how far a key is looked for in a config file, for the line in a message
+_MAX_TRIES = 50
+
+_AnyStruct = TypeVar("_AnyStruct", bound=Struct)
 Text = Annotated[str, Meta(max_length=4096)]
 Layout = Literal["auto", "comfyui", "a1111", "flat"]
 
@@ -152,7 +158,7 @@ class Key(Struct, frozen=True):
     """One leaf of the tree, for the reference page and the environment."""
 
     path: tuple[str, ...]
-    type: str
+    hint: Any
     default: Any
     description: str
 
@@ -166,31 +172,44 @@ class Key(Struct, frozen=True):
         """The environment variable that sets it."""
         return ENVIRONMENT_PREFIX + "_".join(self.path).upper()
 
+    @property
+    def type(self) -> str:
+        """What may be written, in words."""
+        hint, meta = _bare(self.hint)
+        if get_origin(hint) is Literal:
+            return " | ".join(f'"{word}"' for word in get_args(hint))
+        if get_origin(hint) is tuple:
+            return "list of tables"
+        bounds = [
+            f"{word} {bound:g}" if isinstance(bound, float) else f"{word} {bound}"
+            for word, bound in (
+                ("above", meta.gt), ("from", meta.ge), ("to", meta.le)
+            )
+            if bound is not None
+        ]  # fmt: skip
+        word = {bool: "true | false", int: "integer", float: "number", str: "text"}[hint]
+        return " ".join((word, *bounds))
 
-def keys(struct: Any = Settings, prefix: tuple[str, ...] = ()) -> Iterator[Key]:
+
+def keys(section: Struct | None = None, prefix: tuple[str, ...] = ()) -> Iterator[Key]:
     """Every leaf key. Lists of tables appear once, as ``library.roots``."""
-    hints = get_type_hints(struct, include_extras=True)
-    for field in msgspec.structs.fields(struct):
-        hint, meta = hints[field.name], None
-        if get_origin(hint) is Annotated:
-            parts = get_args(hint)
-            hint = parts[0]
-            metas = [part for part in parts[1:] if isinstance(part, Meta) and part.description]
-            meta = metas[0] if metas else None
-        path = (*prefix, field.name)
-        if isinstance(hint, type) and issubclass(hint, Struct):
-            yield from keys(hint, path)
+    section = Settings() if section is None else section
+    for name, hint in _hints(type(section)).items():
+        _, meta = _bare(hint)
+        value = getattr(section, name)
+        if isinstance(value, Struct):
+            yield from keys(value, (*prefix, name))
         else:
-            default = None if field.default is msgspec.NODEFAULT else field.default
-            yield Key(path, _type_name(hint), default, (meta and meta.description) or "")
+            yield Key((*prefix, name), hint, value, meta.description or "")
 
 
-def _type_name(hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return " | ".join(f'"{word}"' for word in get_args(hint))
-    if get_origin(hint) is tuple:
-        return "list of tables"
-    return getattr(hint, "__name__", str(hint))
+def table_keys(struct: type[Struct]) -> Iterator[Key]:
+    """The keys of one table of a list of tables. Required ones have no default."""
+    for field in msgspec.structs.fields(struct):
+        hint = _hints(struct)[field.name]
+        _, meta = _bare(hint)
+        default = None if field.default is msgspec.NODEFAULT else field.default
+        yield Key((field.name,), hint, default, meta.description or "")
 
 
 def load_settings(
@@ -202,23 +221,12 @@ def load_settings(
 
     Returns the settings and warnings for a person. Raises BadSettings.
     """
-    warnings: list[str] = []
-    text, tree = "", {}
-    try:
-        text = config_file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        pass
-    except (OSError, UnicodeDecodeError) as exc:
-        raise BadSettings(f"{config_file} can't be read: {exc}") from exc
-    try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
-        raise BadSettings(f"{config_file}: not valid TOML: {exc}") from exc
-    warnings += _drop_unknown(tree, Settings, (), f"{config_file}", text)
-    # each source is checked on its own first, so that an error names its source
-    _convert(_with_base_urls(tree), lambda path: _place(config_file, text, path))
-    by_variable = {key.variable: key for key in keys()}
-    for variable, value in sorted(environ.items()):
+    reader = _FileReader(config_file)
+    values, warnings = reader.values, reader.warnings
+    reader.read()
+    known = list(keys())
+    by_variable = {key.variable: key for key in known}
+    for variable, text in sorted(environ.items()):
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable in NOT_SETTINGS:
             continue
         if variable.endswith("_TOKEN"):
@@ -227,121 +235,186 @@ def load_settings(
         if key is None:
             warnings.append(f"{variable} is no setting{_nearest(variable, by_variable)}")
             continue
-        _assign(tree, key.path, value, f"the environment variable {variable}")
-    by_name = {key.dotted: key for key in keys()}
+        values[key.path] = _from_text(key, text, f"the environment variable {variable}")
+    by_name = {key.dotted: key for key in known}
     for flag in flags:
-        name, equals, value = flag.partition("=")
+        name, equals, text = flag.partition("=")
         key = by_name.get(name)
         if not equals or key is None:
             raise BadSettings(f"--set {flag}: write KEY=VALUE{_nearest(name, by_name)}")
-        _assign(tree, key.path, value, f"--set {flag}")
-    settings = _convert(_with_base_urls(tree), lambda path: "settings: " + ".".join(path))
-    return settings, warnings
+        values[key.path] = _from_text(key, text, f"--set {flag}")
+    return _replaced(Settings(), values, ()), warnings
 
 
-def _with_base_urls(tree: dict[str, Any]) -> dict[str, Any]:
-    """A ``[hubs.x]`` table without ``base_url`` keeps that hub's default one."""
-    hubs = tree.get("hubs")
-    if not isinstance(hubs, dict):
-        return tree
-    filled = dict(hubs)
-    for name, table in hubs.items():
-        default = getattr(Hubs(), name, None)
-        if isinstance(table, dict) and default is not None:
-            filled[name] = {"base_url": default.base_url, **table}
-    return {**tree, "hubs": filled}
+Values = dict[tuple[str, ...], Any]
 
 
-def _assign(tree: dict[str, Any], path: tuple[str, ...], text: str, source: str) -> None:
+def _replaced(section: _AnyStruct, values: Values, path: tuple[str, ...]) -> _AnyStruct:
+    """The section with its leaves from ``values``, where those have some."""
+    changes: dict[str, Any] = {}
+    for name in section.__struct_fields__:
+        here, value = (*path, name), getattr(section, name)
+        if isinstance(value, Struct):
+            changes[name] = _replaced(value, values, here)
+        elif here in values:
+            changes[name] = values[here]
+    return msgspec.structs.replace(section, **changes)
+
+
+def _from_text(key: Key, text: str, source: str) -> Any:
+    """A value from the environment or the command line: TOML, where texts need no quotes."""
+    value: Any = text
+    bare, _ = _bare(key.hint)
+    is_text = bare is str or get_origin(bare) is Literal
+    if not is_text or text[:1] in ('"', "'"):
+        # TOML that does not parse is tried as the text it is, and refused by its type
+        with suppress(ValueError, RecursionError):
+            value = tomllib.loads(f"value = {text}")["value"]
+    return _checked(key.hint, value, f"{source}: {key.dotted}")
+
+
+def _checked(hint: Any, value: Any, place: str) -> Any:
     try:
-        value: Any = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text  # a bare word or path is a text
-    node = tree
-    for part in path[:-1]:
-        node = node.setdefault(part, {})
-    before = node.get(path[-1])
-    node[path[-1]] = value
-    try:
-        _convert(_with_base_urls(tree), lambda _path: source)
-    except BadSettings:
-        # a text that looks like a number, where a text is wanted
-        node[path[-1]] = text
+        return msgspec.convert(value, hint)
+    except (msgspec.ValidationError, RecursionError) as exc:
+        rule = str(exc)
+        # TOML has tables and lists
+        for ours, theirs in (("`object`", "a table"), ("`array`", "a list"), ("Object", "table")):
+            rule = rule.replace(ours, theirs)
+        raise BadSettings(f"{place}: {rule[:1].lower()}{rule[1:]}") from exc
+
+
+class _FileReader:
+    """Takes a config file apart: leaves into ``values``, what it does not know into ``warnings``.
+
+    Every leaf is checked by itself, so that what is wrong can be named with its line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.values: Values = {}
+        self.warnings: list[str] = []
+        self._path = path
+        self._text = ""
+
+    def read(self) -> None:
+        """Read the file; one that does not exist sets nothing. Raises BadSettings."""
         try:
-            _convert(_with_base_urls(tree), lambda _path: source)
-        except BadSettings:
-            node[path[-1]] = value if before is None else before
-            node[path[-1]] = value
-            _convert(_with_base_urls(tree), lambda _path: source)
+            self._text = self._path.read_text(encoding="utf-8")
+            tree = tomllib.loads(self._text)
+        except FileNotFoundError:
+            return
+        except (OSError, UnicodeDecodeError) as exc:
+            raise BadSettings(f"{self._path} can't be read: {exc}") from exc
+        except (ValueError, RecursionError) as exc:
+            # not all of tomllib's refusals are TOMLDecodeErrors: numbers of 5,000 digits, say
+            found = re.search(r"\(at line (\d+)", str(exc))
+            at = f":{found.group(1)}" if found else ""
+            raise BadSettings(f"{self._path}{at}: not valid TOML: {exc}") from exc
+        self._take_table(tree, Settings(), ())
+
+    def _take_table(self, table: dict[str, Any], section: Struct, path: tuple[str, ...]) -> None:
+        hints = _hints(type(section))
+        for name, value in self._known(table, hints, path):
+            here, inner = (*path, name), getattr(section, name)
+            hint, _ = _bare(hints[name])
+            if isinstance(inner, Struct):
+                if not isinstance(value, dict):
+                    raise BadSettings(f"{self._place(here)}: expected a table [{'.'.join(here)}]")
+                self._take_table(value, inner, here)
+            elif get_origin(hint) is tuple:
+                self.values[here] = self._take_list(value, get_args(hint)[0], here)
+            else:
+                self.values[here] = _checked(hints[name], value, self._place(here))
+
+    def _take_list(self, entries: Any, struct: type[Struct], path: tuple[str, ...]) -> Any:
+        if not isinstance(entries, list):
+            raise BadSettings(f"{self._place(path)}: expected tables [[{'.'.join(path)}]]")
+        hints, found = _hints(struct), []
+        for index, entry in enumerate(entries):
+            here = (*path, str(index))
+            if isinstance(entry, dict):
+                known = dict(self._known(entry, hints, here))
+                for name, value in known.items():
+                    _checked(hints[name], value, self._place((*here, name)))
+                entry = known
+            found.append(_checked(struct, entry, self._place(here)))
+        return tuple(found)
+
+    def _known(
+        self, table: dict[str, Any], hints: Mapping[str, Any], path: tuple[str, ...]
+    ) -> Iterator[tuple[str, Any]]:
+        for name, value in table.items():
+            if name in hints:
+                yield name, value
+            else:
+                here = (*path, name)
+                nearest = _nearest(name, hints)
+                self.warnings.append(f"{self._at(here)}: unknown key {_dotted(here)}{nearest}")
+
+    def _place(self, path: tuple[str, ...]) -> str:
+        return f"{self._at(path)}: {_dotted(path)}"
+
+    def _at(self, path: tuple[str, ...]) -> str:
+        line = _line_of(self._text, path)
+        return f"{self._path}:{line}" if line else str(self._path)
 
 
-def _convert(tree: dict[str, Any], place: Any) -> Settings:
-    try:
-        return msgspec.convert(tree, Settings)
-    except msgspec.ValidationError as exc:
-        rule, _, where = str(exc).partition(" - at `$.")
-        path = tuple(where.rstrip("`").replace("[", ".").replace("]", "").split("."))
-        known = ".".join(part for part in path if part not in ("...", ""))
-        raise BadSettings(
-            f"{place(path)}: {known or 'settings'}: {rule[:1].lower()}{rule[1:]}"
-        ) from exc
-
-
-def _drop_unknown(
-    tree: dict[str, Any], struct: Any, path: tuple[str, ...], source: str, text: str
-) -> list[str]:
-    warnings: list[str] = []
-    hints = get_type_hints(struct)
-    for name in list(tree):
-        here = (*path, name)
-        if name not in hints:
-            line = _line_of(text, here)
-            at = f"{source}:{line}" if line else source
-            warnings.append(f"{at}: unknown key {'.'.join(here)}{_nearest(name, hints)}")
-            del tree[name]
-            continue
-        hint, value = hints[name], tree[name]
-        if isinstance(hint, type) and issubclass(hint, Struct) and isinstance(value, dict):
-            warnings += _drop_unknown(value, hint, here, source, text)
-        elif get_origin(hint) is tuple and isinstance(value, list):
-            item = get_args(hint)[0]
-            for entry in value:
-                if isinstance(entry, dict):
-                    warnings += _drop_unknown(entry, item, here, source, text)
-    return warnings
-
-
-def _nearest(name: str, known: Any) -> str:
-    found = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]}?" if found else ""
-
-
-def _place(config_file: Path, text: str, path: tuple[str, ...]) -> str:
-    line = _line_of(text, path)
-    return f"{config_file}:{line}" if line else str(config_file)
+def _dotted(path: tuple[str, ...]) -> str:
+    # a name in a file may hold anything
+    return ".".join(part if part.isprintable() else ascii(part) for part in path)[:200]
 
 
 def _line_of(text: str, path: tuple[str, ...]) -> int | None:
-    """The line a key stands on (1-based). tomllib keeps no positions, so look for it."""
-    words = [part for part in path if part and part != "..."]
-    indexes = [int(word) for word in words if word.isdecimal()]
-    names = [word for word in words if not word.isdecimal()]
-    section: list[str] = []
-    seen: dict[str, int] = {}
-    for number, raw in enumerate(text.splitlines(), start=1):
-        line = raw.strip()
-        if line.startswith("["):
-            header = line.strip("[]# ").split("]")[0]
-            section = [part.strip().strip("\"'") for part in header.split(".")]
-            if line.startswith("[["):
-                seen[header] = seen.get(header, -1) + 1
-                if indexes and section == names[: len(section)] and seen[header] != indexes[0]:
-                    section = ["\0"]
-            if section == names:
+    """The line a key stands on, 1-based. tomllib keeps no positions.
+
+    It is the first line that names the key and whose addition brings it into being; lines are
+    added until they parse, as a value may span several.
+    """
+    lines = text.splitlines(keepends=True)
+    named = next((part for part in reversed(path) if not part.isdecimal()), "")
+    candidates = [number for number, line in enumerate(lines, 1) if named in line]
+    for number in candidates[:_MAX_TRIES]:
+        for end in range(number, min(number + _MAX_TRIES, len(lines)) + 1):
+            try:
+                tree = tomllib.loads("".join(lines[:end]))
+            except (ValueError, RecursionError):
+                continue
+            if _has(tree, path):
                 return number
-            continue
-        key = line.partition("=")[0].strip()
-        dotted = section + [part.strip().strip("\"'") for part in key.split(".")]
-        if "=" in line and dotted == names[: len(dotted)] and len(dotted) >= len(section) + 1:
-            return number
+            break
     return None
+
+
+def _has(tree: Any, path: tuple[str, ...]) -> bool:
+    for part in path:
+        if isinstance(tree, list):
+            if not part.isdecimal() or int(part) >= len(tree):
+                return False
+            tree = tree[int(part)]
+        elif isinstance(tree, dict) and part in tree:
+            tree = tree[part]
+        else:
+            return False
+    return True
+
+
+def _hints(struct: type[Struct]) -> dict[str, Any]:
+    return get_type_hints(struct, include_extras=True)
+
+
+def _bare(hint: Any) -> tuple[Any, Meta]:
+    """The type without its annotations, and all of those as one."""
+    if get_origin(hint) is not Annotated:
+        return hint, Meta()
+    bare, *metas = get_args(hint)
+    merged: dict[str, Any] = {}
+    for meta in metas:
+        for name in ("gt", "ge", "le", "description"):
+            if getattr(meta, name) is not None:
+                merged[name] = getattr(meta, name)
+    return bare, Meta(**merged)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    found = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {found[0]}?" if found else ""

@@ -149,8 +149,9 @@ class Supervisor:
         """Run one service again and again until it is stopped or gives up."""
         try:
             with running.scope:
-                while await self._live_and_crash(running):
-                    await trio.sleep(_delay_s(len(running.crashes)))
+                goes_on = True
+                while goes_on:
+                    goes_on = await self._live_and_crash(running)
         except Exception:
             # raised while it was canceled: the others' stopping is none of its business
             _log(log.exception, "service failed while stopping", running)
@@ -161,7 +162,7 @@ class Supervisor:
             running.settled.set()
 
     async def _live_and_crash(self, running: Running) -> bool:
-        """One life of a service; False when it was the last one."""
+        """One life of a service and the pause after it; False when it was the last one."""
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(running.service.run)
@@ -182,6 +183,7 @@ class Supervisor:
             self.stop.request(f"{running.name} {why}", failed=True)
             return False
         running.settled.set()
+        await trio.sleep(_delay_s(len(running.crashes)))
         return True
 
 

@@ -101,7 +101,9 @@ def _with_short_runtime(paths: Paths, key: str, environ: Mapping[str, str], uid:
 
     short = hashlib.sha256(os.fsencode(key)).hexdigest()[:12]
     base = environ.get("XDG_RUNTIME_DIR")
-    if not base or len(base) > 60:
-        base = f"/tmp/modelkeep-{uid}"
-    paths.runtime_dir = f"{base}/modelkeep-{short}"
+    if base and len(os.fsencode(base)) <= 60:
+        paths.runtime_dir = f"{base}/modelkeep-{short}"
+    else:
+        # right below /tmp, whose sticky bit keeps others from replacing the folder once it is ours
+        paths.runtime_dir = f"/tmp/modelkeep-{uid}-{short}"
     return paths

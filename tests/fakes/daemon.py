@@ -15,6 +15,7 @@ import zmq
 
 from modelkeep_protocol import errors, schema
 from modelkeep_protocol.errors import ModelkeepError
+from modelkeep_protocol.paths import find_paths
 from modelkeep_protocol.session import CallCanceled, CallStarted, CreditGiven, ServerSession
 from tests.fakes import invented
 
@@ -31,10 +32,17 @@ class FakeDaemon:
         self.answers: dict[str, Answer] = {}
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.unanswered: set[str] = set()  # methods that are left without any answer
+        self._called = threading.Condition()
+        self._parked: list[tuple[bytes, CallStarted]] = []  # reads that wait for an event
         self._sessions: dict[bytes, ServerSession] = {}
         self._streams: dict[tuple[bytes, int], _Stream] = {}
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._stop = False
+
+    @classmethod
+    def at_home(cls, home: Path | str, epoch: str = "e1") -> Self:
+        """The daemon of this MODELKEEP_HOME."""
+        return cls(find_paths({"MODELKEEP_HOME": str(home)}).socket, epoch)
 
     def __enter__(self) -> Self:
         self.socket_path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,9 +71,22 @@ class FakeDaemon:
         """Wait until a client has stopped it; ``with`` must still be left."""
         self._thread.join()
 
-    def push(self) -> None:
-        """Look again for events that streams should get."""
+    def emit(self, topic: str, kind: str, subject: str, **payload: Any) -> str:
+        """Append an event and tell whoever waits for one; its cursor."""
+        cursor = self.world.emit(topic, kind, subject, **payload)
         self._remote.send(b"push")
+        return cursor
+
+    def wait_called(self, method: str, times: int = 1, **params: Any) -> None:
+        """Wait until a method was called so often, with these parameters among its own."""
+
+        def count() -> bool:
+            wanted = params.items()
+            found = [p for m, p in self.calls if m == method and wanted <= _hashable(p)]
+            return len(found) >= times
+
+        with self._called:
+            assert self._called.wait_for(count, timeout=20), f"{method} {params} was not called"
 
     def _serve(self) -> None:
         poller = zmq.Poller()
@@ -78,6 +99,7 @@ class FakeDaemon:
                     return
                 if self._router in ready:
                     self._take(*self._router.recv_multipart())
+                self._answer_parked()
                 self._pump_streams()
                 if self._stop:
                     return
@@ -99,7 +121,9 @@ class FakeDaemon:
                 self._send(peer, session.end(event.call_id))
 
     def _start(self, peer: bytes, session: ServerSession, call: CallStarted) -> None:
-        self.calls.append((call.method, call.params))
+        with self._called:
+            self.calls.append((call.method, call.params))
+            self._called.notify_all()
         if call.method in self.unanswered:
             return
         try:
@@ -108,6 +132,9 @@ class FakeDaemon:
                 raise ModelkeepError(errors.UNSUPPORTED, f"unknown method {call.method}")
             try:
                 schema.decode_params(method, call.params)
+                unknown = set(call.params) - set(method.params.__struct_fields__)
+                if unknown:
+                    raise ModelkeepError(errors.INVALID, f"unknown parameters {unknown}")
             except msgspec.ValidationError as exc:
                 raise ModelkeepError(errors.INVALID, str(exc)) from exc
             if method.stream:
@@ -115,6 +142,9 @@ class FakeDaemon:
                 return
             answer = self.answers.get(call.method) or self.world.answer(call.method)
             result = answer(call.params)
+            if call.params.get("wait_ms") and not (result["events"] or result["fresh"]):
+                self._parked.append((peer, call))
+                return
             typed = msgspec.convert(result, method.result)
             assert set(result) <= set(typed.__struct_fields__), "an invented field"
             self._send(peer, session.reply(call.call_id, schema.encode_result(typed)))
@@ -122,6 +152,15 @@ class FakeDaemon:
                 self._stop = True
         except ModelkeepError as exc:
             self._send(peer, session.error(call.call_id, exc))
+
+    def _answer_parked(self) -> None:
+        parked, self._parked = self._parked, []
+        for peer, call in parked:
+            page = self.world.read_events(call.params)
+            if page["events"]:
+                self._send(peer, self._sessions[peer].reply(call.call_id, page))
+            else:
+                self._parked.append((peer, call))
 
     def _pump_streams(self) -> None:
         for (peer, call_id), stream in list(self._streams.items()):
@@ -138,6 +177,10 @@ class FakeDaemon:
         self._router.send_multipart((peer, frame))
 
 
+def _hashable(params: dict[str, Any]) -> set[tuple[str, Any]]:
+    return {(name, value) for name, value in params.items() if not isinstance(value, list)}
+
+
 class _Stream:
     def __init__(self, params: dict[str, Any]) -> None:
         self.params = params
@@ -149,11 +192,8 @@ def main() -> None:
     """``python -m tests.fakes.daemon HOME``: serve the invented world until killed."""
     import sys
 
-    from modelkeep_protocol.paths import find_paths
-
-    socket = find_paths({"MODELKEEP_HOME": sys.argv[1]}).socket
-    with FakeDaemon(socket) as daemon:
-        print(socket, flush=True)
+    with FakeDaemon.at_home(sys.argv[1]) as daemon:
+        print(daemon.socket_path, flush=True)
         daemon.wait_stopped()
 
 

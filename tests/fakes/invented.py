@@ -125,6 +125,7 @@ class World:
         self.jobs: dict[int, dict[str, Any]] = {}
         self.events: list[dict[str, Any]] = []
         self.sync_looks = 0
+        self.is_frozen = False  # jobs stay as they are
         self._answers: dict[str, Callable[[dict[str, Any]], Any]] = {
             methods.DAEMON_PING: lambda p: {"at_ms": NOW_MS},
             methods.DAEMON_STATUS: lambda p: status(),
@@ -223,7 +224,7 @@ class World:
 
     def _list(self, params: dict[str, Any]) -> Any:
         ids, states = params.get("ids"), params.get("states")
-        for moving in self.jobs.values():
+        for moving in () if self.is_frozen else self.jobs.values():
             self._step(moving)
         found = [j for j in self.jobs.values() if not ids or j["id"] in ids]
         found = [j for j in found if not states or j["state"] in states]

@@ -346,6 +346,18 @@ def test_a_flipped_bit_is_seen(tmp_path: Path) -> None:
     assert index.damaged_file() == file.name
 
 
+def test_leftovers_of_a_kill_are_no_damage(tmp_path: Path) -> None:
+    index = filled(tmp_path / "index", [model(1), model(2)])
+    index.delete([1])
+    index.commit(Marker("epoch", 3))
+    index.close()
+    for suffix in (".store", ".idx", ".fast", ".7.del"):
+        (tmp_path / "index" / f"{'0' * 32}{suffix}").write_bytes(b"unfinished")
+    again = CatalogIndex.open_or_create(tmp_path / "index")
+    assert again.damaged_file() is None
+    assert found(again, "*") == [2]
+
+
 def test_a_removed_folder_is_noticed_when_committing(tmp_path: Path) -> None:
     index = filled(tmp_path / "index", [model(1)])
     shutil.rmtree(tmp_path / "index")

@@ -23,31 +23,12 @@ from modelkeepd.library.settle import (
     Settler,
 )
 
-HUB_TYPES = [
-    "Checkpoint",
-    "TextualInversion",
-    "Hypernetwork",
-    "AestheticGradient",
-    "LORA",
-    "LoCon",
-    "DoRA",
-    "Controlnet",
-    "Upscaler",
-    "MotionModule",
-    "VAE",
-    "TextEncoder",
-    "UNet",
-    "CLIPVision",
-    "Poses",
-    "Wildcards",
-    "Workflows",
-    "ComfyWorkflows",
-    "Detection",
-    "VisionLanguage",
-    "CLIP",
-    "LLM",
-    "Other",
-]
+HUB_TYPES = (
+    *("Checkpoint", "TextualInversion", "Hypernetwork", "AestheticGradient", "LORA", "LoCon"),
+    *("DoRA", "Controlnet", "Upscaler", "MotionModule", "VAE", "TextEncoder", "UNet", "Poses"),
+    *("CLIPVision", "Wildcards", "Workflows", "ComfyWorkflows", "Detection", "VisionLanguage"),
+    *("CLIP", "LLM", "Other"),
+)
 
 
 # -- layouts

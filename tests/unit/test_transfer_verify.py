@@ -3,7 +3,7 @@
 import pytest
 
 from modelkeepd.transfer.states import Event
-from modelkeepd.transfer.verify import UNVERIFIED, VERIFIED, Promise, compare
+from modelkeepd.transfer.verify import UNVERIFIED, VERIFIED, Promise, compare, size_tolerance
 
 GOOD, BAD = b"g" * 32, b"b" * 32
 
@@ -39,3 +39,20 @@ def test_a_corrupt_file_is_reported_with_both_hashes() -> None:
     assert found.error is not None
     assert GOOD.hex() in found.error.message
     assert BAD.hex() in found.error.message
+
+
+@pytest.mark.parametrize(
+    ("size", "declared", "hash_known", "tolerance"),
+    [
+        (1000, 0, False, 0),
+        (1000, 5, False, 5),
+        (2048, 0, False, 1023),
+        (1000, 0, True, 1023),
+        (1000, 5000, True, 5000),
+        (None, 0, False, 0),
+    ],
+)
+def test_rounded_sizes_are_no_proof_of_another_file(
+    size: int | None, declared: int, hash_known: bool, tolerance: int
+) -> None:
+    assert size_tolerance(size, declared, hash_known=hash_known) == tolerance

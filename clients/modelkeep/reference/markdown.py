@@ -118,24 +118,32 @@ def _exit_codes() -> str:
 
 _KEYS = {
     "status": (
-        '{"daemon": {"version", "pid", "uptime_s"}, "catalog": {"models", "versions", "files"}, '
-        '"queue": {"active", "waiting", "failed"}, "library": {"files", "size_bytes"}, '
-        '"hubs": [...]}',
+        (
+            '{"daemon": {"version", "pid", "uptime_s"}, "catalog": {"models", "versions", '
+            '"files"}, "queue": {"active", "waiting", "failed"}, "library": {"files", "size_bytes"}, '
+            '"hubs": [...]}'
+        ),
         "",
     ),
     "search": (
-        '{"total", "items": [{"ref", "name", "hub", "type", "base_model", "creator", "tags", '
-        '"downloads", "nsfw_level", "owned"}]}',
+        (
+            '{"total", "items": [{"ref", "name", "hub", "type", "base_model", "creator", "tags", '
+            '"downloads", "nsfw_level", "owned"}]}'
+        ),
         "",
     ),
     "show": (
-        '{"ref", "name", ..., "versions": [{"ref", "name", "files": [{"name", "size_bytes", '
-        '"sha256"}]}]}',
+        (
+            '{"ref", "name", ..., "versions": [{"ref", "name", "files": [{"name", "size_bytes", '
+            '"sha256"}]}]}'
+        ),
         'and `"raw"` with `--raw`',
     ),
     "get --wait": (
-        '{"jobs": [{"id", "ref", "state", "path", "sha256", "error"}], "errors": [{"code", '
-        '"message", "hint", "ref"}]}',
+        (
+            '{"jobs": [{"id", "ref", "state", "path", "sha256", "error"}], "errors": [{"code", '
+            '"message", "hint", "ref"}]}'
+        ),
         "at the end, a job a file; one with id 0 was in the library already",
     ),
     "queue": ('{"jobs": [...], "total"}', "jobs as above"),

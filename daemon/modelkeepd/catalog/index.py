@@ -232,8 +232,8 @@ class CatalogIndex:
 
     def damaged_file(self) -> str | None:
         """The name of a file whose checksum is wrong, or None. Reads the whole index."""
-        for file in sorted(self.path.iterdir()):
-            if file.suffix in _CHECKED_SUFFIXES and not _checksum_holds(file):
+        for file in _committed_files(self.path):
+            if not _checksum_holds(file):
                 return file.name
         return None
 
@@ -319,7 +319,22 @@ def _remove_tree(path: Path) -> None:
 
 # --- Tantivy's footer: JSON with the CRC-32 of the body, its length, a magic number ---
 
-_CHECKED_SUFFIXES = {".term", ".idx", ".pos", ".fast", ".fieldnorm", ".store", ".del"}
+_SEGMENT_SUFFIXES = {".term", ".idx", ".pos", ".fast", ".fieldnorm", ".store"}
+
+
+def _committed_files(path: Path) -> list[Path]:
+    """The files the last commit is made of; a kill leaves others, unfinished, beside them."""
+    try:
+        segments = json.loads((path / "meta.json").read_bytes())["segments"]
+        wanted: set[str] = set()
+        for segment in segments:
+            name = segment["segment_id"].replace("-", "")
+            wanted |= {name + suffix for suffix in _SEGMENT_SUFFIXES}
+            if segment["deletes"]:
+                wanted.add(f"{name}.{segment['deletes']['opstamp']}.del")
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise IndexDamaged(f"its meta.json can't be read: {exc}") from exc
+    return sorted(path / name for name in wanted)
 
 
 def _checksum_holds(file: Path) -> bool:

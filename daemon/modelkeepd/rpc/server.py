@@ -137,12 +137,12 @@ class RpcService:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Answer until canceled; calls still open then are told that the daemon stops."""
+        # the pump outlives the calls, so that their last words leave
+        pumping = trio.CancelScope(shield=True)
         async with trio.open_nursery() as pump:
-            # the pump outlives the calls, so that their last words leave
-            pump.cancel_scope.shield = True
+            await pump.start(self._run_port, pumping)
             try:
                 async with trio.open_nursery() as calls:
-                    await pump.start(self.port.run)
                     self._nursery = calls
                     calls.start_soon(self._expire)
                     task_status.started()
@@ -151,8 +151,14 @@ class RpcService:
                     finally:
                         self._nursery = None
             finally:
-                pump.cancel_scope.cancel(reason="shutdown")
+                pumping.cancel(reason="shutdown")
                 self._peers.clear()
+
+    async def _run_port(
+        self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]
+    ) -> None:
+        with scope:
+            await self.port.run(task_status=task_status)
 
     async def _expire(self) -> None:
         while True:

@@ -41,7 +41,7 @@ from modelkeepd.transfer.place import Destination, NameTaken
 from modelkeepd.transfer.ports import Ports, SourcePlan, TransferSettings
 from modelkeepd.transfer.progress import LiveProgress
 from modelkeepd.transfer.states import FINAL, Event, State
-from modelkeepd.transfer.verify import Promise, compare
+from modelkeepd.transfer.verify import Promise, compare, size_tolerance
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -132,7 +132,8 @@ class JobRun:
             drop_part(destination.parts_fd, self._job.part)
             part = PartFile.open(destination.parts_fd, self._job.part, reserve_bytes=reserve)
         try:
-            if self._job.size_bytes and not self._job.size_tolerance_bytes:
+            if self._job.size_bytes:
+                # The exact length comes with the answer; this keeps a full disk off the network.
                 part.reserve(self._job.size_bytes)
         except BaseException:
             part.close()
@@ -164,12 +165,9 @@ class JobRun:
                 Event.OWNED, {"path": owned, "found_sha256": sha256, **jobs.NO_ERROR}
             )
             return plan
-        size = plan.size_bytes if plan.size_bytes is not None else self._job.size_bytes
-        tolerance = (
-            plan.size_tolerance_bytes
-            if plan.size_bytes is not None
-            else self._job.size_tolerance_bytes
-        )
+        size = plan.size_bytes or self._job.size_bytes or None  # 0 is a hub's "unknown"
+        declared = max(plan.size_tolerance_bytes, self._job.size_tolerance_bytes)
+        tolerance = size_tolerance(size, declared, hash_known=sha256 is not None)
         facts = {"size_bytes": size, "size_tolerance_bytes": tolerance, "sha256": sha256}
         await self._advance(Event.RESOLVED, {**facts, "has_part": True, **jobs.NO_ERROR})
         self._progress.total_bytes = size

@@ -27,6 +27,16 @@ class Finding:
     error: TransferError | None = None
 
 
+def size_tolerance(size_bytes: int | None, declared: int, *, hash_known: bool) -> int:
+    """How far a length may be off before it proves another file.
+
+    Old records hold whole kilobytes; and where a hash is known, the hash decides about the last
+    kilobyte. A larger difference shows another file before gigabytes of it are fetched.
+    """
+    rounded = size_bytes is not None and size_bytes % 1024 == 0
+    return max(declared, 1023) if rounded or hash_known else declared
+
+
 def compare(
     promise: Promise, size_bytes: int, sha256: bytes, *, certain_end: bool, repaired: bool
 ) -> Finding:
