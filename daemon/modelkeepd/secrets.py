@@ -76,7 +76,7 @@ def _read(path: Path, *, private: bool) -> str | None:
         return None
     except OSError as exc:
         raise BadSecret(f"{path} can't be read: {exc.strerror}") from exc
-    with open(fd, "rb") as file:
+    with os.fdopen(fd, "rb") as file:
         mode = os.fstat(fd).st_mode
         if not stat.S_ISREG(mode):
             raise BadSecret(f"{path} is no file: put the token into one, mode 0600")

@@ -146,7 +146,7 @@ FATAL: list[tuple[Mapping[str, object], str]] = [
 async def test_a_fault_that_stays_is_a_clear_error_and_nothing_is_half_placed(
     tmp_path: Path, do: Mapping[str, object], code: str
 ) -> None:
-    fault = {"match": {"storage": True}, "do": do}
+    fault = {"match": {"storage": True, "times": 0}, "do": do}
     async with (
         open_hubsim(models=45, large_files=[SIZE], faults=[fault]) as hub,
         open_bench(tmp_path, limits=LIMITS) as bench,

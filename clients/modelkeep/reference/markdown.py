@@ -120,8 +120,8 @@ _KEYS = {
     "status": (
         (
             '{"daemon": {"version", "pid", "uptime_s"}, "catalog": {"models", "versions", '
-            '"files"}, "queue": {"active", "waiting", "failed"}, "library": {"files", "size_bytes"}, '
-            '"hubs": [...]}'
+            '"files"}, "queue": {"active", "waiting", "failed"}, "library": {"files", '
+            '"size_bytes"}, "hubs": [...]}'
         ),
         "",
     ),

@@ -139,8 +139,8 @@ class IndexFollower:
         index = self._opened()
         marker, epoch = index.marker, self._store.epoch
         trusted = min(marker.changed_seq, self._store.trusted_seq(marker.epoch))
-        if marker == Marker(epoch, trusted):
-            return
+        if marker.changed_seq == trusted:
+            return  # nothing to forget; the next commit names the epoch
         if trusted == 0 and index.model_count:
             await self._begin_anew()
             index = self._opened()

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Collection
 from pathlib import Path
 
+from watchdog import events
 from watchdog.events import (
     DirCreatedEvent,
     DirDeletedEvent,
@@ -37,6 +38,8 @@ _EVENTS: list[type[FileSystemEvent]] = [
     *(FileCreatedEvent, FileModifiedEvent, FileDeletedEvent, FileMovedEvent, FileClosedEvent),
     *(DirCreatedEvent, DirDeletedEvent, DirMovedEvent),
 ]
+if hasattr(events, "FileAttribEvent"):  # times set by hand; watchdog tells them apart from 7 on
+    _EVENTS.append(events.FileAttribEvent)
 _LIMIT_FILE = Path("/proc/sys/fs/inotify/max_user_watches")
 
 
