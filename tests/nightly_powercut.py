@@ -17,9 +17,11 @@ import random
 import shutil
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import apsw
@@ -155,12 +157,11 @@ class Workload:
             tx.emit("metrics", "trial.unit", f"unit:{self.unit}", {})
             self.digests[self.unit] = digest(tx.db)
 
-        if self._rng.random() < 0.3:  # a reader holds an old snapshot meanwhile
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(store.read, digest)
-                await store.apply(unit, durability=durability, name="trial.unit")
+        apply = partial(store.apply, unit, durability=durability, name="trial.unit")
+        if self._rng.random() < 0.3:
+            await _while_a_reader_looks(store, apply)
         else:
-            await store.apply(unit, durability=durability, name="trial.unit")
+            await apply()
         vfs.mark(Acknowledged(self.unit, durability))
 
     def _enqueue(self, tx: Tx) -> None:
@@ -209,6 +210,24 @@ def digest(db: apsw.Connection) -> bytes:
     for key, raw in db.execute("SELECT model_key, raw FROM document ORDER BY 1"):
         hashed.update(b"%d " % key + raw)
     return hashed.digest()
+
+
+async def _while_a_reader_looks(store: Store, act: Callable[[], Awaitable[None]]) -> None:
+    """A reader holds an old snapshot meanwhile, so that no checkpoint can finish."""
+    looking, done = threading.Event(), threading.Event()
+
+    def query(db: apsw.Connection) -> None:
+        digest(db)
+        looking.set()
+        done.wait()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.read, query)
+        await trio.to_thread.run_sync(looking.wait)
+        try:
+            await act()
+        finally:
+            done.set()
 
 
 # The examination --------------------------------------------------------------------------------

@@ -116,12 +116,13 @@ def read_answer(frame: bytes, call_id: int) -> tuple[bool, Any]:
     kind, answered = message.get("t"), message.get("id")
     # an error without an id is about a message that was not understood, so about ours
     if kind == envelope.ERROR and (answered is None or answered == call_id):
+        data = message.get("data")
         raise ModelkeepError(
             str(message.get("code", errors.INTERNAL)),
             str(message.get("message", "the daemon gave no reason")),
             str(message.get("hint", "")),
             retryable=bool(message.get("retryable", False)),
-            data=message.get("data") or {},
+            data=data if isinstance(data, dict) else None,
         )
     if kind == envelope.REPLY and answered == call_id:
         return True, message.get("r")

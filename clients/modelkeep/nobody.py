@@ -42,6 +42,7 @@ def explain(path: str, exc: Exception) -> tuple[str, str, str]:
         return where, why, "See what it does (its log), and restart it: " + start_command()
     else:
         why = f"Something is there that can't be talked to: {exc}."
+        return where, why, "Find out what it is, end it, and start the daemon: " + start_command()
     return where, why, "Start it: " + start_command()
 
 

@@ -71,12 +71,12 @@ class Wire:
 
     def _read_greeting(self) -> None:
         came = self._incoming
-        if len(came) < 11:
-            if came and came[0] != 0xFF:
-                raise WireError("something else than ZeroMQ answers")
+        if came and (came[0] != 0xFF or (len(came) > 9 and came[9] != 0x7F)):
+            raise WireError("something else than ZeroMQ answers")
+        if len(came) <= _SIGNATURE_END:
             return
-        if came[0] != 0xFF or came[9] != 0x7F or came[_SIGNATURE_END] < 3:
-            raise WireError("something else than ZMTP 3 answers")
+        if came[_SIGNATURE_END] < 3:
+            raise WireError("an older protocol than ZMTP 3 answers")
         if len(came) < len(GREETING):
             return
         mechanism = bytes(came[_MECHANISM]).rstrip(b"\0")

@@ -19,7 +19,8 @@ def run(**changes: Any) -> dict[str, Any]:
         "hub": "civitai", "run_id": 1, "kind": "full", "state": "running", "phase": "nsfw pass",
         "started_ms": NOW_MS, "ended_ms": None, "pages": 12, "requests": 13, "models_seen": 1200,
         "models_new": 1100, "models_changed": 3, "odd": 0, "total_estimate": 4800, "eta_s": 90.0,
-        "error": None, **changes,
+        "error": None, "hint": None, "fraction": 0.25, "models_per_s": 40.0, "waiting_s": None,
+        "gaps": 0, **changes,
     }  # fmt: skip
 
 

@@ -2,10 +2,12 @@
 
 # ruff: noqa: ASYNC240 (the tests are the other programs that use the disk)
 
-import logging
+import errno
 import os
 import shutil
 import socket
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,12 @@ import pytest
 import trio
 
 from modelkeep_protocol import schema
-from modelkeepd.library import watch
+from modelkeepd.library.inbox import Inbox
+from modelkeepd.library.inotify import TreeWatch, _Libc
 from modelkeepd.library.paths import to_text
-from tests.fakes.library import model_bytes, running_library, sha256
+from modelkeepd.library.watch import MakeWatch, system_watch
+from modelkeepd.library.watchdog_watch import WatchdogWatch
+from tests.fakes.library import DEADLINE_S, model_bytes, running_library, sha256
 
 PRESENT = "SELECT path FROM library_file WHERE state = 'present' ORDER BY path"
 
@@ -91,61 +96,176 @@ async def test_a_storm_of_60_000_files_is_weathered(tmp_path: Path, root: Path) 
                 await bench.store.feed.changed(bench.store.feed.last_seq)
 
 
-async def test_events_that_the_system_lost_cause_a_walk(tmp_path: Path, root: Path) -> None:
-    """W1: watchdog only writes a line to its log."""
-    async with running_library(tmp_path, root) as bench:
-        first = await bench.until_event("scan.finished", root)
-        # what watchdog logs when the kernel's queue overflowed
-        logging.getLogger("watchdog.observers.inotify_c").warning(
-            "Inotify queue overflowed; filesystem events were lost"
-        )
-        await bench.until_event("root.dirty", root, after=first.seq)
-        await bench.until_event("scan.finished", root, after=first.seq)
+class Stuck(TreeWatch):
+    """A reader that is busy with something else until it is let go."""
+
+    release = threading.Event()
+
+    def _take(self, raw: bytes) -> None:
+        self.release.wait()
+        super()._take(raw)
+
+
+async def test_a_full_event_queue_of_the_system_causes_a_walk(tmp_path: Path, root: Path) -> None:
+    """W1: the kernel drops events beyond its queue; the index equals the disk all the same."""
+    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    Stuck.release.clear()
+    async with running_library(tmp_path, root, make_watch=Stuck) as bench:
+        try:
+            await bench.until_event("scan.finished", root)
+            (root / "first.txt").touch()  # the reader now has this one and waits
+
+            def burst() -> None:
+                for number in range(limit // 2 + 2):  # two events each
+                    os.close(os.open(root / f"{number}.txt", os.O_CREAT | os.O_WRONLY))
+                (root / "sub").mkdir()
+                (root / "sub" / "x.safetensors").write_bytes(model_bytes(1))
+
+            await trio.to_thread.run_sync(burst)
+        finally:
+            Stuck.release.set()
+        dirty = await bench.until_event("root.dirty", root)
+        assert "overflow" in dirty.payload["why"]
+        await bench.until_rows(on_disk(root), PRESENT)
+        new = root / "sub" / "y.safetensors"  # and a folder made unseen is watched now
+        new.write_bytes(model_bytes(2))
+        await bench.until_event("file.added", new)
+
+
+class Scarce(_Libc):
+    """A system that allows so many watches."""
+
+    allowed = 2
+
+    def add(self, handle: int, path: bytes) -> int:
+        number = super().add(handle, path)
+        if number > self.allowed:
+            self.remove(handle, number)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return number
 
 
 async def test_folders_over_the_watch_limit_are_polled_and_it_is_said(
-    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, root: Path
 ) -> None:
-    """W2: watchdog says nothing when the kernel refuses to watch a folder."""
-    (root / "a").mkdir()
-    refused = (root / "a").stat().st_ino
-    real = watch.unwatched
-    monkeypatch.setattr(watch, "unwatched", lambda folders: real(folders) + (refused in folders))
-    monkeypatch.setattr(watch._Handler, "_hint", lambda *_: None)
-    async with running_library(tmp_path, root) as bench:
+    """W2: how many are needed is said, and none of them is blind."""
+    for name in "abcd":
+        (root / name).mkdir()
+
+    def scarce(inbox: Inbox, root_id: int, path: str) -> TreeWatch:
+        return TreeWatch(inbox, root_id, path, Scarce())
+
+    async with running_library(tmp_path, root, make_watch=scarce) as bench:
         warned = await bench.until_event("root.warning", root)
+        assert "3 of 5 folders" in warned.payload["message"]
         assert "fs.inotify.max_user_watches" in warned.payload["message"]
         (listed,) = (await bench.service.roots()).items
-        assert listed.watching == "polling"
-        assert listed.warning == warned.payload["message"]
-        path = root / "a" / "x.safetensors"
-        path.write_bytes(model_bytes(1))
-        await bench.until_event("file.added", path)
+        assert (listed.watching, listed.warning) == ("polling", warned.payload["message"])
+        for name in "abcd":
+            path = root / name / "x.safetensors"
+            path.write_bytes(model_bytes(1))
+            await bench.until_event("file.added", path)
+        assert len(await bench.events("root.warning")) == 1
 
 
-async def test_the_kernel_is_asked_what_it_really_watches(tmp_path: Path, root: Path) -> None:
-    (root / "a").mkdir()
-    (tmp_path / "outside").mkdir()
-    inside = {(root / "a").stat().st_ino}
-    async with running_library(tmp_path, root) as bench:
-        await bench.until_event("scan.finished", root)
-        assert watch.unwatched(inside) == 0
-        assert watch.unwatched({(tmp_path / "outside").stat().st_ino}) == 1
+@pytest.mark.system
+async def test_the_real_watch_limit_is_met_in_a_user_namespace(tmp_path: Path, root: Path) -> None:
+    """W2 against the kernel itself: 50 watches for 100 folders."""
+    if shutil.which("unshare") is None:
+        pytest.skip("needs unshare")
+    for number in range(100):
+        (root / str(number)).mkdir()
+    script = (
+        "import sys, trio\n"
+        "from modelkeepd.library.inbox import Inbox\n"
+        "from modelkeepd.library.inotify import TreeWatch\n"
+        "async def main():\n"
+        "    watch = TreeWatch(Inbox(), 1, sys.argv[1])\n"
+        "    watch.start(sys.argv[1])\n"
+        "    print(watch.watched, len(watch.refused))\n"
+        "    watch.stop()\n"
+        "trio.run(main)\n"
+    )
+    limit = "echo 50 > /proc/sys/user/max_inotify_watches"
+    done = await trio.run_process(
+        ["unshare", "-Ur", "sh", "-c", f'{limit} && exec "$0" "$@"', sys.executable]
+        + ["-c", script, str(root)],
+        capture_stdout=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip("user namespaces are not allowed here")
+    assert done.stdout.split() == [b"50", b"51"]
 
 
-async def test_a_root_that_cannot_be_watched_is_polled(
-    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_root_that_cannot_be_watched_is_polled_until_it_can(
+    tmp_path: Path, root: Path
 ) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise OSError(28, "inotify watch limit reached")
+    refuse = True
 
-    monkeypatch.setattr("watchdog.observers.api.BaseObserver.schedule", refuse)
-    async with running_library(tmp_path, root) as bench:
+    class Refusing(_Libc):
+        def open(self) -> int:
+            if refuse:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return super().open()
+
+    def refusing(inbox: Inbox, root_id: int, path: str) -> TreeWatch:
+        return TreeWatch(inbox, root_id, path, Refusing())
+
+    async with running_library(tmp_path, root, make_watch=refusing) as bench:
         warned = await bench.until_event("root.warning", root)
-        assert "limit" in warned.payload["message"]
+        assert "max_user_instances" in warned.payload["message"]
         path = root / "x.safetensors"
         path.write_bytes(model_bytes(1))
         await bench.until_event("file.added", path)
+        refuse = False
+        with trio.fail_after(DEADLINE_S):
+            while (await bench.service.roots()).items[0].watching != "events":
+                await trio.lowlevel.checkpoint()
+
+
+async def test_a_watch_that_dies_is_replaced_and_the_root_walked(
+    tmp_path: Path, root: Path
+) -> None:
+    """W10"""
+    mortal = True
+
+    class Mortal(TreeWatch):
+        def _take(self, raw: bytes) -> None:
+            if mortal:
+                raise RuntimeError("a fault of ours")
+            super()._take(raw)
+
+    async with running_library(tmp_path, root, make_watch=Mortal) as bench:
+        first = await bench.until_event("scan.finished", root)
+        path = root / "x.safetensors"
+        path.write_bytes(model_bytes(1))
+        await bench.until_event("root.dirty", root, after=first.seq)
+        mortal = False
+        await bench.until_event("file.added", path)
+        new = root / "y.safetensors"
+        new.write_bytes(model_bytes(2))
+        await bench.until_event("file.added", new)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of watchdog's own making
+@pytest.mark.parametrize("make_watch", [system_watch, WatchdogWatch])
+async def test_every_kind_of_watch_tells_of_the_same_things(
+    tmp_path: Path, root: Path, make_watch: MakeWatch
+) -> None:
+    async with running_library(tmp_path, root, make_watch=make_watch) as bench:
+        await bench.until_event("scan.finished", root)
+        path, moved = root / "a" / "x.safetensors", root / "b" / "y.safetensors"
+        path.parent.mkdir()
+        path.write_bytes(model_bytes(1))
+        await bench.until_event("file.added", path)
+        path.parent.rename(moved.parent)
+        (moved.parent / "x.safetensors").rename(moved)
+        await bench.until_event("file.moved", moved)
+        moved.write_bytes(model_bytes(2, 3000))
+        await bench.until_event("file.changed", moved)
+        moved.unlink()
+        await bench.until_event("file.gone", moved)
 
 
 async def test_a_root_that_was_replaced_is_watched_anew(tmp_path: Path, root: Path) -> None:

@@ -74,8 +74,8 @@ def test_a_ping_is_answered_with_its_context():
     ("greeting", "said"),
     [
         (b"HTTP/1.1 400 Bad Request\r\n", "something else"),
-        (b"\xff" + bytes(8) + b"\x7f\x01\x00", "ZMTP 3"),
-        (b"\xff" + bytes(8) + b"\x00\x03\x00", "ZMTP 3"),
+        (b"\xff" + bytes(8) + b"\x7f\x01\x00", "older"),
+        (b"\xff" + bytes(8) + b"\x00\x03\x00", "something else"),
         (PEER[:12] + b"CURVE".ljust(20, b"\0") + PEER[32:], "CURVE"),
     ],
 )

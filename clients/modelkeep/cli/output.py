@@ -92,7 +92,7 @@ class Output:
             pass
         for stream in (self.stdout, self.stderr):
             try:
-                return max(os.get_terminal_size(stream.fileno()).columns, 40)
+                return max(os.get_terminal_size(stream.fileno()).columns or 80, 40)
             except (OSError, ValueError):
                 continue
         return 80

@@ -69,6 +69,8 @@ class Display:
 
     def _rows(self) -> int:
         try:
-            return max(os.get_terminal_size(self._out.stderr.fileno()).lines - 2, 1)
+            rows = os.get_terminal_size(self._out.stderr.fileno()).lines
         except (OSError, ValueError):
-            return 20
+            rows = 0
+        # some terminals do not know their size and say 0
+        return max((rows or 24) - 2, 1)

@@ -87,25 +87,35 @@ def _line(run: dict[str, Any], out: Output) -> str:
     )
     if run["odd"]:
         shown += f", {run['odd']:,} odd"
+    if run["gaps"]:
+        shown += f", {text.counted(run['gaps'], 'gap')} in the hub's list"
     if run["ended_ms"] is not None:
         shown += f", took {text.duration((run['ended_ms'] - run['started_ms']) / 1000)}"
     if run["error"]:
         shown += f"; {text.safe(run['error'])}"
+        if run["hint"]:
+            shown += f" ({text.safe(run['hint'])})"
     return shown
 
 
 def _progress(run: dict[str, Any]) -> str:
-    seen, total = run["models_seen"], run["total_estimate"]
+    seen, total, share = run["models_seen"], run["total_estimate"], run["fraction"]
     shown = f"{text.safe(run['hub'])} "
-    if total:
-        shown += f"{bar(seen / total)} {text.count(seen)} of about {text.count(total)} models"
-    else:
-        shown += f"{text.count(seen)} models"
-    shown += f", page {text.count(run['pages'])}"
+    if share is None and total:
+        share = seen / total
+    if share is not None:
+        shown += f"{bar(share)} "
+    shown += text.count(seen)
+    shown += f" of about {text.count(total)} models" if total else " models"
+    if run["state"] == "waiting":
+        why = run["error"] or "the hub asks for a pause"
+        again = run["waiting_s"]
+        after = "" if again is None else f", again in {text.duration(again)}"
+        return f"{shown}, waiting: {text.safe(why)}{after}"
+    if run["models_per_s"]:
+        shown += f", {run['models_per_s']:,.0f} a second"
     if run["eta_s"] is not None:
         shown += f", {text.duration(run['eta_s'])} left"
-    if run["state"] == "waiting":
-        shown += f", waiting ({text.safe(run['error'] or 'the hub asks for a pause')})"
     return shown
 
 

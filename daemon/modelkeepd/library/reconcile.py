@@ -30,8 +30,6 @@ class Outcome:
     counts: Counts = field(default_factory=Counts)
     unsettled: list[str] = field(default_factory=list)
     """Files that changed so lately that they may still be written."""
-    folders: set[int] = field(default_factory=set)
-    """Inodes of the folders entered: what a complete watch must cover."""
 
 
 async def reconcile(
@@ -68,7 +66,6 @@ async def reconcile(
             from_text(start),
             skipped,
             excluded=excluded,
-            folders=outcome.folders.add,
             check=trio.from_thread.check_cancelled,
         )
         for path, status, _ in compare(entries, pages(), skipped):

@@ -51,6 +51,7 @@ class Watched:
     next_walk: float = 0.0
     last_walk_s: float = 0.0
     armed: bool = False
+    remote: bool = False
     walking: trio.Lock = field(default_factory=trio.Lock)
 
 
@@ -63,6 +64,7 @@ class Rounds:
         pace: Pace,
         found: Callable[[], None],
         inbox_bound: int,
+        make_watch: watch.MakeWatch,
     ) -> None:
         self._store = store
         self._clocks = clocks
@@ -70,19 +72,20 @@ class Rounds:
         self._pace = pace
         self._found = found
         self._inbox_bound = inbox_bound
-        self._walks = trio.CapacityLimiter(2)
+        self._make_watch = make_watch
+        self._walk_places = trio.CapacityLimiter(2)
         self._looks = trio.CapacityLimiter(2)
         self._settler = Settler(pace.settle_s)
         self._settle_wake = trio.Event()
         self._walk_wake = trio.Event()
         self._probing = trio.Lock()
-        self._watcher: watch.Watcher | None = None
+        self._watches: watch.Watches | None = None
         self.watched: dict[int, Watched] = {}
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         inbox = Inbox(self._inbox_bound)
         self._settler = Settler(self._pace.settle_s)  # what an earlier run left half done is walked
-        self._watcher = watch.Watcher(inbox)
+        self._watches = watch.Watches(inbox, self._make_watch)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._take_hints, inbox)
@@ -92,8 +95,8 @@ class Rounds:
                 task_status.started()
         finally:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._watcher.stop)
-            self._watcher = None
+                await trio.to_thread.run_sync(self._watches.stop)
+            self._watches = None
             self.watched.clear()
 
     def note(self, path: str, *, closed: bool = False) -> None:
@@ -153,22 +156,22 @@ class Rounds:
             await self._arm(root, state)
 
     async def _alive(self, root_id: int) -> bool:
-        watcher = self._watcher
-        return watcher is not None and await trio.to_thread.run_sync(
-            watcher.alive, root_id, limiter=self._looks
+        watches = self._watches
+        return watches is not None and await trio.to_thread.run_sync(
+            watches.alive, root_id, limiter=self._looks
         )
 
     async def _arm(self, root: Root, state: Watched) -> None:
-        watcher = self._watcher
-        if watcher is None:
+        watches = self._watches
+        if watches is None:
             return
         remote = await trio.to_thread.run_sync(
             watch.without_events, from_text(root.path), limiter=self._looks
         )
         problem = await trio.to_thread.run_sync(
-            watcher.arm, root.root_id, root.path, limiter=self._looks
+            watches.arm, root.root_id, root.path, limiter=self._looks
         )
-        state.armed = True
+        state.armed, state.remote = True, remote is not None
         state.how = "events" if problem is None and remote is None else "polling"
         warning = problem
         if problem is None and remote is not None:
@@ -180,11 +183,11 @@ class Rounds:
         state = self.watched.get(root_id)
         if state is not None:
             state.armed, state.how, state.warning = False, "off", None
-        if self._watcher is not None:
-            await trio.to_thread.run_sync(self._watcher.disarm, root_id, limiter=self._looks)
+        if self._watches is not None:
+            await trio.to_thread.run_sync(self._watches.disarm, root_id, limiter=self._looks)
 
     async def _warn(self, root: Root, state: Watched, warning: str | None) -> None:
-        if warning is not None and warning != state.warning:
+        if warning is not None and state.warning is None:
             log.warning("watching", extra={"facts": {"root": root.path, "warning": warning}})
             await self._apply(partial(root_units.root_warning, path=root.path, message=warning))
         state.warning = warning
@@ -232,7 +235,7 @@ class Rounds:
                 await self._apply(
                     partial(root_units.walk_finished, root_id=root.root_id, counts=counts)
                 )
-            await self._check_coverage(root, state, outcome.folders)
+            await self._check_coverage(root, state)
             if state.how == "polling":
                 pause_s = max(self._pace.poll_s, 20 * state.last_walk_s)
                 state.next_walk = min(state.next_walk, self._clocks.monotonic() + pause_s)
@@ -245,7 +248,7 @@ class Rounds:
             self._store,
             self._clerk,
             root,
-            disk=self._walks,
+            disk=self._walk_places,
             folder=folder,
             excluded=inner,
             settled_before_ns=self._clocks.wall_ms() * 1_000_000 - quiet_ns,
@@ -256,17 +259,21 @@ class Rounds:
             self._found()
         return outcome
 
-    async def _check_coverage(self, root: Root, state: Watched, folders: set[int]) -> None:
-        if not state.armed or (state.how == "polling" and not state.warning):
+    async def _check_coverage(self, root: Root, state: Watched) -> None:
+        """Poll a root whose folders cannot all be watched; watch it again when they can."""
+        if self._watches is None or not state.armed or state.remote:
             return
-        missing = await trio.to_thread.run_sync(watch.unwatched, folders, limiter=self._looks)
-        if missing and state.how == "events":
-            # A folder made during the walk may not have its watch yet: ask once more.
-            await trio.sleep(0.3)
-            missing = await trio.to_thread.run_sync(watch.unwatched, folders, limiter=self._looks)
-        if missing and state.how == "events":
-            state.how = "polling"
-            await self._warn(root, state, watch.shortage(missing, len(folders)))
+        watches = self._watches
+        warning = watches.shortage(root.root_id)
+        if state.how == "polling":
+            warning = await trio.to_thread.run_sync(
+                watches.arm, root.root_id, root.path, limiter=self._looks
+            )
+        how = "events" if warning is None else "polling"
+        if how == "events" and state.how == "polling":
+            self.request_walk(root.root_id, 0.0)  # what came between the walk and the watch
+        state.how = how
+        await self._warn(root, state, warning)
 
     # -- hints
 

@@ -32,6 +32,7 @@ from modelkeepd.library.layout import canonical_layout, detect_layout
 from modelkeepd.library.ownership import anything_to_match, match_catalog
 from modelkeepd.library.paths import from_text, inside, to_text
 from modelkeepd.library.rounds import Pace, Rounds
+from modelkeepd.library.watch import MakeWatch, system_watch
 from modelkeepd.settings import Library as LibrarySettings
 from modelkeepd.store import Durability, Store, Tx, read_events
 
@@ -58,6 +59,7 @@ class LibraryService:
         match_pause_s: float = MATCH_PAUSE_S,
         inbox_bound: int = BOUND,
         read: Callable[[Task, Callable[[], None]], Result] = read_task,
+        make_watch: MakeWatch = system_watch,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -70,6 +72,7 @@ class LibraryService:
             Pace(settings.settle_s, settings.reconcile_every_s, probe_s, poll_s),
             found=self._new_work,
             inbox_bound=inbox_bound,
+            make_watch=make_watch,
         )
         self._hashes = HashQueue(store, clocks, settings.hash_threads, self._rounds.note, read)
 

@@ -41,16 +41,14 @@ def walk(
     skipped: Counter[str],
     *,
     excluded: Collection[str] = (),
-    folders: Callable[[int], None] | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[Entry | Unreadable]:
     """Yield the model files below `folder` (an OS path) with their stats, ordered by text.
 
-    `excluded` are folders (texts) that belong to other roots; `folders` is told the inode of each
-    folder below; `check` runs once a folder and may raise to stop. A folder that cannot be listed,
-    also the first one, yields Unreadable.
+    `excluded` are folders (texts) that belong to other roots; `check` runs once a folder and may
+    raise to stop. A folder that cannot be listed, also the first one, yields Unreadable.
     """
-    stack = [_listing(folder, to_text(folder), skipped, folders)]
+    stack = [_listing(folder, to_text(folder), skipped)]
     while stack:
         for item in stack[-1]:
             if isinstance(item, tuple):
@@ -62,15 +60,13 @@ def walk(
                 skipped["other root"] += 1
                 yield Unreadable(item)
                 continue
-            stack.append(_listing(from_text(text), text, skipped, folders))
+            stack.append(_listing(from_text(text), text, skipped))
             break
         else:
             stack.pop()
 
 
-def _listing(
-    folder: str, text: str, skipped: Counter[str], folders: Callable[[int], None] | None
-) -> Iterator[Entry | Unreadable | str]:
+def _listing(folder: str, text: str, skipped: Counter[str]) -> Iterator[Entry | Unreadable | str]:
     """One folder's model files, and its sub-folders as texts that end in '/', in order."""
     prefix = text if text.endswith("/") else text + "/"
     found: list[tuple[str, os.DirEntry[str]]] = []
@@ -104,8 +100,6 @@ def _listing(
     found.sort(key=itemgetter(0))
     for name, entry in found:
         if name[-1] == "/":
-            if folders is not None:
-                folders(entry.inode())
             yield prefix + name
         elif unfinished and name in unfinished:
             skipped["unfinished"] += 1

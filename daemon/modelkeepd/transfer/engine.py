@@ -12,68 +12,20 @@ paused: memory is bounded by the pool however many transfers there are.
 import contextlib
 import os
 import selectors
-import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pycurl
+
+from modelkeepd.transfer.order import Ending, Order, configure
 
 BLOCK_BYTES = 256 * 1024
 POOL_BLOCKS = 32
 _MAX_HEADERS = 200
 _IDLE_HANDLES = 16
-
-
-class Receiver(Protocol):
-    """What an answer is delivered to. ``begin`` and ``refuse`` run in the curl thread, ``write``
-    in the writer thread; an exception from any of them ends the transfer and is its outcome."""
-
-    def begin(self, status: int, headers: list[tuple[str, str]], version: str) -> int | None:
-        """Called once, before the body: where its first byte belongs, None to hear it aside."""
-
-    def limit(self) -> int | None:
-        """The position to stop at; asked at every piece, so that it may move down meanwhile."""
-
-    def check_first(self, first: bytes) -> None:
-        """The body's first bytes, before any of them is written."""
-
-    def write(self, position: int, data: memoryview) -> None: ...
-
-
-@dataclass(slots=True, eq=False)
-class Order:
-    """One hop: a request that goes to checked addresses, and its receiver."""
-
-    url: str
-    receiver: Receiver
-    headers: Sequence[str] = ()
-    resolve: str | None = None  # "host:port:address,address" for CURLOPT_RESOLVE
-    addresses: frozenset[str] | None = None  # None: a proxy resolves
-    proxy: str | None = None
-    ca_file: str | None = None
-    connect_timeout_s: float = 20.0
-    low_speed_bytes_per_s: int = 1024
-    low_speed_s: int = 30
-    finished: Callable[["Ending"], None] = lambda ending: None
-    canceled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How an order ended: curl's code (0 is good), its text, an exception of the receiver's."""
-
-    curl_code: int
-    curl_text: str
-    error: BaseException | None
-    aside: bytes  # the body when the receiver did not want it written: an error's text
-    body_bytes: int
-    stopped_at_limit: bool
-    http_version: str = ""
-    address: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -244,7 +196,7 @@ class Engine:
         handle = self._idle.pop() if self._idle else pycurl.Curl()
         transfer = _Transfer(order, handle)
         try:
-            _configure(handle, order)
+            configure(handle, order)
             handle.setopt(pycurl.HEADERFUNCTION, lambda line: _on_header(transfer, line))
             handle.setopt(pycurl.WRITEFUNCTION, lambda data: self._on_body(transfer, data))
             self._multi.add_handle(handle)
@@ -379,7 +331,7 @@ class Engine:
             if len(item) == 2:
                 transfer, ending = item
                 if transfer.error is not ending.error:
-                    ending = _with_error(ending, transfer.error)
+                    ending = replace(ending, error=transfer.error)
                 transfer.order.finished(ending)
                 continue
             transfer, block, position, filled = item
@@ -394,19 +346,6 @@ class Engine:
                 self._starved = False
                 self._commands.append(("resume", None))
                 self._wake()
-
-
-def _with_error(ending: Ending, error: BaseException | None) -> Ending:
-    return Ending(
-        ending.curl_code,
-        ending.curl_text,
-        error,
-        ending.aside,
-        ending.body_bytes,
-        ending.stopped_at_limit,
-        ending.http_version,
-        ending.address,
-    )
 
 
 def _on_header(transfer: _Transfer, raw: bytes) -> int | None:
@@ -437,46 +376,3 @@ def _decoded(raw: bytes) -> str:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
         return raw.decode("latin-1")
-
-
-class _Handed(socket.socket):
-    """pycurl duplicates the descriptor of the socket it is given and drops the object."""
-
-    def __del__(self) -> None:
-        self.close()
-
-
-def _configure(handle: Any, order: Order) -> None:
-    handle.setopt(pycurl.URL, order.url)
-    handle.setopt(pycurl.NOSIGNAL, 1)
-    handle.setopt(pycurl.FOLLOWLOCATION, 0)
-    handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
-    handle.setopt(pycurl.NETRC, pycurl.NETRC_IGNORED)
-    handle.setopt(pycurl.HTTPHEADER, list(order.headers))
-    handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
-    handle.setopt(pycurl.BUFFERSIZE, 256 * 1024)
-    handle.setopt(pycurl.CONNECTTIMEOUT_MS, int(order.connect_timeout_s * 1000))
-    handle.setopt(pycurl.LOW_SPEED_LIMIT, order.low_speed_bytes_per_s)
-    handle.setopt(pycurl.LOW_SPEED_TIME, order.low_speed_s)
-    handle.setopt(pycurl.TCP_KEEPALIVE, 1)
-    handle.setopt(pycurl.SSL_VERIFYPEER, 1)
-    handle.setopt(pycurl.SSL_VERIFYHOST, 2)
-    if order.ca_file is not None:
-        handle.setopt(pycurl.CAINFO, order.ca_file)
-    handle.setopt(pycurl.PROXY, order.proxy or "")
-    handle.setopt(pycurl.NOPROXY, "")
-    if order.resolve is not None:
-        handle.setopt(pycurl.RESOLVE, ["+" + order.resolve])
-    if order.addresses is not None:
-        allowed = order.addresses
-
-        def open_checked(
-            _purpose: int, where: tuple[int, int, int, tuple[Any, ...]]
-        ) -> socket.socket | int:
-            # The last guard: whatever resolved the name, no other address is connected to.
-            family, kind, protocol, address = where
-            if str(address[0]).partition("%")[0] not in allowed:
-                return int(pycurl.SOCKET_BAD)
-            return _Handed(family, kind, protocol)
-
-        handle.setopt(pycurl.OPENSOCKETFUNCTION, open_checked)

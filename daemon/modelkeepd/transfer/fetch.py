@@ -21,7 +21,7 @@ import pycurl
 import trio
 
 from modelkeepd.secrets import Secret
-from modelkeepd.transfer.engine import Ending, Engine, Order
+from modelkeepd.transfer.engine import Engine
 from modelkeepd.transfer.errors import (
     NetworkLost,
     Stalled,
@@ -31,6 +31,7 @@ from modelkeepd.transfer.errors import (
     disk_error,
     quoted,
 )
+from modelkeepd.transfer.order import Ending, Order
 from modelkeepd.transfer.origin import (
     Header,
     Url,

@@ -19,7 +19,7 @@ from modelkeep_protocol.errors import ModelkeepError
 from modelkeepd.hubs.contract import HubError, HubUnavailable
 from modelkeepd.library.paths import signed
 from modelkeepd.library.records import PlacedFile
-from modelkeepd.scan.verdicts import Report, Verdict
+from modelkeepd.scan.verdicts import Verdict
 from modelkeepd.store import Durability, Store, Tx
 from modelkeepd.transfer import jobs
 from modelkeepd.transfer.errors import (
@@ -38,6 +38,7 @@ from modelkeepd.transfer.jobs import Job
 from modelkeepd.transfer.names import unique_name
 from modelkeepd.transfer.part import Identity, PartFile, drop_part
 from modelkeepd.transfer.place import Destination, NameTaken
+from modelkeepd.transfer.policy import allowed, reasons_of, refusal_of
 from modelkeepd.transfer.ports import Ports, SourcePlan, TransferSettings
 from modelkeepd.transfer.progress import LiveProgress
 from modelkeepd.transfer.states import FINAL, Event, State
@@ -297,7 +298,10 @@ class JobRun:
         report = await self._thread(lambda: self._tools.ports.scan(part.fd, name))
         if part.identity() != identity:
             raise PartLost("the part file changed while it was scanned", "starting anew")
-        facts: dict[str, object] = {"verdict": str(report.verdict), "verdict_reasons": _why(report)}
+        facts: dict[str, object] = {
+            "verdict": str(report.verdict),
+            "verdict_reasons": reasons_of(report),
+        }
         if allowed(report.verdict, self._tools.settings.review):
             path = await self._choose_path(destination)
             await self._advance(
@@ -306,7 +310,7 @@ class JobRun:
             return True
         path = str(destination.quarantine_path(self._job.part, self._job.name))
         with trio.CancelScope(shield=True):
-            await self._advance(Event.REFUSED, {**facts, **_refusal(report), "path": path})
+            await self._advance(Event.REFUSED, {**facts, **refusal_of(report), "path": path})
             await self._thread(partial(destination.quarantine, self._job.part, self._job.name))
             await self._note({"has_part": False})
         return False
@@ -422,15 +426,6 @@ class JobRun:
             raise disk_error(error) from error
 
 
-def allowed(verdict: Verdict, review_policy: str) -> bool:
-    """The ladder: what is proven goes in, what is broken or bad never, the rest by policy."""
-    if verdict is Verdict.SAFE:
-        return True
-    if verdict in (Verdict.REVIEW, Verdict.NOT_SCANNED):
-        return review_policy == "place"
-    return False
-
-
 def _adopt(tx: Tx, job: Job, *, ports: Ports, placed: Identity) -> None:
     assert job.path is not None
     assert job.found_sha256 is not None
@@ -447,27 +442,6 @@ def _adopt(tx: Tx, job: Job, *, ports: Ports, placed: Identity) -> None:
             file_key=job.file_key,
         ),
     )
-
-
-def _why(report: Report) -> str:
-    return jobs.reasons_text(
-        [{"rule": r.rule, "what": r.what, "offset": r.offset} for r in report.reasons]
-    )
-
-
-def _refusal(report: Report) -> dict[str, object]:
-    what = "; ".join(reason.what for reason in report.reasons[:3]) or "it could not be examined"
-    bad = report.verdict in (Verdict.DANGEROUS, Verdict.MALFORMED)
-    hint = (
-        "look at the reasons before you do anything with it"
-        if bad
-        else 'set transfer.review = "place" to accept such files with a warning'
-    )
-    code = {Verdict.DANGEROUS: "infected", Verdict.MALFORMED: "corrupt"}.get(
-        report.verdict, "denied"
-    )
-    message = f"quarantined, the scan says {report.verdict}: {what}"
-    return jobs.error_columns(TransferError(message, hint, code=code))
 
 
 def _is_file(path: str) -> bool:

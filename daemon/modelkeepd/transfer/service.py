@@ -28,17 +28,17 @@ from modelkeepd.transfer.errors import (
 )
 from modelkeepd.transfer.fetch import Fetcher
 from modelkeepd.transfer.jobs import Job, JobPage, NewJob
-from modelkeepd.transfer.part import check_space, drop_part
-from modelkeepd.transfer.place import Destination, check_root, open_root
+from modelkeepd.transfer.part import drop_part
+from modelkeepd.transfer.place import Destination, check_root
 from modelkeepd.transfer.ports import Ports, TransferSettings
 from modelkeepd.transfer.progress import LiveProgress, ProgressNow, Sampler
 from modelkeepd.transfer.run import JobRun, Tools
 from modelkeepd.transfer.states import Effect, Event, State, Unreachable
+from modelkeepd.transfer.waiting import WaitingRoom
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_FAR_MS = 24 * 3600 * 1000
 _DISK_THREADS_BESIDE_WORKERS = 2
 _STORE_RETRY_S = 2.0
 
@@ -100,9 +100,8 @@ class TransferService:
         self._disk = disk
         self._tools = Tools(store, fetcher, ports, settings, self._chance, disk)
         self._running: dict[int, _Running] = {}
-        self._resting: dict[str, float] = {}
         self._offered = trio.Event()
-        self._clock_kick = trio.Event()
+        self._waiting = WaitingRoom(store, settings, disk, self._offer)
         self._sampler = Sampler()
         self._busy = trio.Event()
 
@@ -112,7 +111,7 @@ class TransferService:
         async with trio.open_nursery() as nursery:
             for _ in range(self._settings.parallel_files):
                 nursery.start_soon(self._worker)
-            nursery.start_soon(self._wake_waiting)
+            nursery.start_soon(self._waiting.run)
             nursery.start_soon(self._sample)
             task_status.started()
 
@@ -247,6 +246,7 @@ class TransferService:
                 if running is not None:
                     running.scope.cancel()
                     await running.ended.wait()
+                    await self._note(job, {"bytes_done": running.progress.fetched.position})
             elif effect is Effect.DROP_PART:
                 await self._tidy(job)
             elif effect is Effect.OFFER:
@@ -269,8 +269,11 @@ class TransferService:
         except (TransferError, OSError) as error:
             log.warning("part not removed", extra={"facts": {"job": job.job_id, "why": str(error)}})
             return
+        await self._note(job, {"has_part": False})
+
+    async def _note(self, job: Job, changes: dict[str, object]) -> None:
         await self._store.apply(
-            partial(jobs.note, job_id=job.job_id, changes={"has_part": False}),
+            partial(jobs.note, job_id=job.job_id, changes=changes),
             durability=Durability.NORMAL,
             name="transfer.note",
         )
@@ -308,7 +311,7 @@ class TransferService:
                 await self._work_on(job)
 
     async def _claim(self) -> Job | None:
-        resting = [hub for hub, until in self._resting.items() if until > trio.current_time()]
+        resting = self._waiting.resting_hubs()
         return await self._store.apply(
             partial(jobs.claim, resting_hubs=resting),
             durability=Durability.NORMAL,
@@ -364,7 +367,7 @@ class TransferService:
             except Unreachable:
                 return
             else:
-                self._clock_kick.set()
+                self._waiting.look_again()
                 return
 
     def _judge(
@@ -389,68 +392,14 @@ class TransferService:
         changes |= {"attempts": attempts, "wait_s": wait_s, "wait_for": "retry"}
         if isinstance(error, SourceBusy):
             changes["wait_for"] = "source"
-            self._resting[job.hub] = trio.current_time() + wait_s
+            self._waiting.rest(job.hub, wait_s)
         return Event.LATER, changes
 
     async def _store_trouble(self, what: str, error: StoreError) -> None:
         log.error("database trouble", extra={"facts": {"during": what, "error": str(error)}})
         await trio.sleep(_STORE_RETRY_S)
 
-    # Waiting ------------------------------------------------------------------------------
-
-    async def _wake_waiting(self) -> None:
-        """Jobs whose time, space, destination or source is back go to the queue again."""
-        while True:
-            kick = self._clock_kick = trio.Event()
-            try:
-                pause_s = await self._wake_once()
-            except StoreError as error:
-                await self._store_trouble("wake", error)
-                continue
-            with trio.move_on_after(pause_s):
-                await kick.wait()
-
-    async def _wake_once(self) -> float:
-        """Wake what is due; seconds until the next look."""
-        woken, now_ms = await self._store.apply(
-            partial(jobs.wake_due, far_ms=_FAR_MS),
-            durability=Durability.NORMAL,
-            name="transfer.wake",
-        )
-        waiting = await self._store.read(jobs.waiting)
-        ready = [
-            job.job_id
-            for job in waiting.for_something
-            if await self._thread(partial(self._can_go_on, job))
-        ]
-        if ready:
-            await self._store.apply(
-                partial(jobs.wake, job_ids=ready),
-                durability=Durability.NORMAL,
-                name="transfer.wake",
-            )
-        now = trio.current_time()
-        rested = [hub for hub, until in self._resting.items() if until <= now]
-        for hub in rested:
-            del self._resting[hub]
-        if woken or ready or rested:
-            self._offer()
-        pauses = [until - now for until in self._resting.values()]
-        if waiting.for_something:
-            pauses.append(self._settings.poll_s)
-        if waiting.due_ms is not None:
-            # At most the poll's period at once: the wall clock may jump meanwhile.
-            pauses.append(min((waiting.due_ms - now_ms) / 1000, self._settings.poll_s))
-        return max(0.0, min(pauses, default=float("inf")))
-
-    def _can_go_on(self, job: Job) -> bool:
-        """Whether the volume is there, and has the room that was missing."""
-        try:
-            with open_root(Path(job.root)) as fd:
-                check_space(fd, job.needed_bytes or 1, self._settings.reserve_bytes)
-        except TransferError:
-            return False
-        return True
+    # Progress -----------------------------------------------------------------------------
 
     async def _sample(self) -> None:
         while True:
