@@ -1,4 +1,4 @@
-"""Full ingest against a bare loop: ``python -m benchmarks.ingest [--size small|full] [--models N]``.
+"""Full ingest against a bare loop: ``python -m benchmarks.ingest [--size small|full]``.
 
 Both get the same pages, made once by the simulated hub and kept in a file: its own work is in
 neither figure.
@@ -92,15 +92,17 @@ def measure(models: int, rounds: int) -> list[dict[str, Any]]:
         with _part("serve", folder) as server:
             assert server.stdout is not None
             url = server.stdout.readline().strip()
-            for _ in range(rounds):
-                for part, results in runs.items():
-                    with _part(part, folder, url) as child:
-                        out, _ = child.communicate()
-                    if child.returncode:
-                        raise SystemExit(f"{part} failed")
-                    results.append(json.loads(out.splitlines()[-1]))
-                    print(part, results[-1], flush=True)
-            server.terminate()
+            try:
+                for _ in range(rounds):
+                    for part, results in runs.items():
+                        with _part(part, folder, url) as child:
+                            out, _ = child.communicate()
+                        if child.returncode:
+                            raise SystemExit(f"{part} failed")
+                        results.append(json.loads(out.splitlines()[-1]))
+                        print(part, results[-1], flush=True)
+            finally:
+                server.terminate()
     for result in [*runs["ours"], *runs["theirs"]]:
         if result["models"] != count:
             raise SystemExit(f"a run brought in {result['models']} of {count} models")
@@ -303,7 +305,7 @@ def _model_row(key: int, item: dict[str, Any]) -> tuple[Any, ...]:
     creator = item.get("creator") or {}
     bases = [version["baseModel"] for version in item["modelVersions"]]
     return (
-        key, str(item["id"]), item["name"], item["type"], creator.get("username"),
+        key, str(item["id"]), item["name"], item["type"], str(creator.get("username")),
         json.dumps(bases), json.dumps(item["tags"]), item["nsfwLevel"], stats["downloadCount"],
         stats["thumbsUpCount"],
     )  # fmt: skip
@@ -332,7 +334,7 @@ def _projection(key: int, item: dict[str, Any]) -> Projection:
         hub="civitai",
         name=item["name"],
         type=item["type"],
-        creator=creator.get("username"),
+        creator=str(creator.get("username")),
         tags=tuple(item["tags"]),
         base_models=tuple({version["baseModel"]: None for version in item["modelVersions"]}),
         texts=tuple(dict.fromkeys(texts)),

@@ -1,9 +1,11 @@
-"""A walk over known files against a bare one: ``python -m benchmarks.reconcile [--size small|full]``.
+"""A walk over known files against a bare one: ``python -m benchmarks.reconcile [--size
+small|full]``.
 
-Ours is what `modelkeep library scan` makes the running daemon do: look whether the root is there, walk
-it in order, merge the walk with the rows of the database, check that every folder is watched, commit and
-report. Theirs is the least that could notice a change: ``os.scandir`` through the same tree with a
-``stat`` of every file. Interleaved rounds, medians; nothing is hashed, which is checked.
+Ours is what `modelkeep library scan` makes the running daemon do: look whether the root is there,
+walk it in order, merge the walk with the rows of the database, check that every folder is
+watched, commit and report. Theirs is the least that could notice a change: ``os.scandir`` through
+the same tree with a ``stat`` of every file. Interleaved rounds, medians; nothing is hashed, which
+is checked.
 """
 
 import argparse

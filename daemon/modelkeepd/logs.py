@@ -26,7 +26,7 @@ _secrets: tuple[str, ...] = ()
 _PATTERNS = re.compile(
     r"(?i)((?:\bauthorization|\b(?:api|access|refresh)?[_-]?token|\bapi[_-]?key|\bcookie)"
     r"[\"']?\s*[=:]\s*[\"']?(?:(?:bearer|basic|token)\s+)?|"
-    r"\bbearer\s+|\bx-amz-(?:signature|credential|security-token)=|"
+    r"\bbearer(?:\s|\\[tnr])+|\bx-amz-(?:signature|credential|security-token)=|"
     r"\bsignature=|\bverify=|\bexpires?=)[^\s&\"',;]+"
 )
 _USERINFO = re.compile(r"(://)[^/\s@\"']+(@)")
@@ -51,9 +51,10 @@ def hide(secret: str) -> None:
     """From now on this text is replaced in every line. Short ones would hide ordinary words."""
     global _secrets
     if len(secret) >= 6:
-        # a new tuple each time, as threads may be logging; the longest first, or one that begins
-        # another would leave that one's end
-        _secrets = tuple(sorted({*_secrets, secret}, key=len, reverse=True))
+        # also as it stands within a repr or JSON; the longest first, or one that begins another
+        # would leave that one's end; a new tuple each time, as threads may be logging
+        shapes = (secret, repr(secret)[1:-1], json.dumps(secret)[1:-1])
+        _secrets = tuple(sorted({*_secrets, *shapes}, key=len, reverse=True))
 
 
 def redact(text: str) -> str:
@@ -83,7 +84,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
         parts = [f"{at} {record.levelname.lower()} {record.name}: {record.getMessage()}"]
-        parts += [f"{name}={_shown(value)}" for name, value in _facts(record).items()]
+        parts += [f"{name}={_shown(redact(str(value)))}" for name, value in _facts(record).items()]
         line = printable(redact(" ".join(parts)))
         if record.exc_info:
             trace = redact(self.formatException(record.exc_info))
@@ -115,8 +116,7 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, bool | int)
 
 
-def _shown(value: object) -> str:
-    text = str(value)
+def _shown(text: str) -> str:
     return (
         text if text and not any(c in text for c in ' "=') else json.dumps(text, ensure_ascii=False)
     )

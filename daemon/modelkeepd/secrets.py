@@ -76,13 +76,15 @@ def _read(path: Path, *, private: bool) -> str | None:
         return None
     except OSError as exc:
         raise BadSecret(f"{path} can't be read: {exc.strerror}") from exc
-    with os.fdopen(fd, "rb") as file:
+    try:
         mode = os.fstat(fd).st_mode
         if not stat.S_ISREG(mode):
             raise BadSecret(f"{path} is no file: put the token into one, mode 0600")
         if private and stat.S_IMODE(mode) & 0o077:
             raise SecretFileTooOpen(f"{path} can be read by other users: chmod 600 {path}")
-        return file.read(MAX_SECRET_BYTES + 1).decode("utf-8", "replace")
+        return os.read(fd, MAX_SECRET_BYTES + 1).decode("utf-8", "replace")
+    finally:
+        os.close(fd)
 
 
 def _secret(text: str, source: str) -> Secret | None:

@@ -106,7 +106,7 @@ class Transfer(Struct, frozen=True):
         int, Meta(description="Files downloaded at the same time.", ge=1, le=32)
     ] = 3
     reserve_bytes: Annotated[
-        int, Meta(description="Free space on a disk that downloads never touch.", ge=0)
+        int, Meta(description="Free space on a disk that downloads never touch.", ge=0, le=1 << 50)
     ] = 512 << 20
     review: Annotated[
         Literal["place", "quarantine"],
@@ -269,7 +269,8 @@ def _from_text(key: Key, text: str, source: str) -> Any:
     if not is_text or text[:1] in ('"', "'"):
         # TOML that does not parse is tried as the text it is, and refused by its type
         with suppress(ValueError, RecursionError):
-            value = tomllib.loads(f"value = {text}")["value"]
+            parsed = tomllib.loads(f"value = {text}")
+            value = parsed["value"] if len(parsed) == 1 else text
     return _checked(key.hint, value, f"{source}: {key.dotted}")
 
 

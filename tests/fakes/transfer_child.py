@@ -1,6 +1,7 @@
 """A process that runs the transfer service until its jobs have ended: to be killed by tests.
 
-``python -m tests.fakes.transfer_child HOME URL``; fail-points come by the environment.
+``python -m tests.fakes.transfer_child HOME URL [COMMAND]``; fail-points come by the environment.
+COMMAND is run once the first job waits for space, whose error is printed.
 """
 
 import sys
@@ -22,11 +23,16 @@ class _AllTheSame(dict[str, SourcePlan]):
         return self._plan
 
 
-async def _main(home: str, url: str) -> None:
+async def _main(home: str, url: str, command: str = "") -> None:
     async with open_bench(Path(home), plans=_AllTheSame(url)) as bench:
         page = await bench.service.list_jobs()
         for job in page.jobs:
-            await bench.reached(job.job_id, lambda job: job.state in FINAL)
+            if command:
+                job = await bench.reached(job.job_id, lambda job: job.wait_for == "space")
+                print(job.error_code, job.needed_bytes, flush=True)
+                await trio.run_process(["sh", "-c", command])
+            job = await bench.reached(job.job_id, lambda job: job.state in FINAL)
+            print(job.state, job.error_message, flush=True)
 
 
 if __name__ == "__main__":

@@ -187,9 +187,9 @@ async def test_the_real_watch_limit_is_met_in_a_user_namespace(tmp_path: Path, r
         "trio.run(main)\n"
     )
     limit = "echo 50 > /proc/sys/user/max_inotify_watches"
+    command = ["unshare", "-Ur", "sh", "-c", f'{limit} && exec "$0" "$@"']
     done = await trio.run_process(
-        ["unshare", "-Ur", "sh", "-c", f'{limit} && exec "$0" "$@"', sys.executable]
-        + ["-c", script, str(root)],
+        [*command, sys.executable, "-c", script, str(root)],
         capture_stdout=True,
         check=False,
     )

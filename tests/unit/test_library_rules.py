@@ -175,6 +175,18 @@ def test_a_closed_file_is_ready_a_moment_later() -> None:
     assert settler.looked("/x", Look(9, 9, 0.0), due) is Ready.NOW
 
 
+def test_a_close_that_comes_while_it_is_looked_at_counts_from_the_next_look() -> None:
+    settler = Settler(60.0)
+    settler.note("/x", 0.0)
+    assert settler.due(0.0) == ["/x"]
+    settler.note("/x", 0.01, closed=True)
+    assert settler.looked("/x", Look(1, 1, 0.0), 0.02) is Ready.LATER  # seen before the close
+    assert settler.due(0.02) == ["/x"]
+    settler.looked("/x", Look(9, 9, 0.0), 0.03)
+    assert settler.due(0.3) == ["/x"]
+    assert settler.looked("/x", Look(9, 9, 0.0), 0.3) is Ready.NOW
+
+
 def test_a_file_opened_again_after_its_close_has_to_be_quiet_in_full() -> None:
     settler = Settler(10.0)
     settler.note("/x", 0.0, closed=True)

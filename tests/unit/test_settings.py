@@ -85,7 +85,7 @@ def test_an_unknown_key_is_a_warning_with_its_line_and_the_nearest_name(config: 
     [
         ('[library]\nroots = [{path = "/a"}, {path = "/b", layuot = "x"}]\n', 2),
         ('[[library.roots]]\npath = "/a"\n[[library.roots]]\nlayuot = 1\npath = "/b"\n', 4),
-        ('library.roots = [\n {path = "/a"},\n {path = "/b", layuot = 2},\n]\n', 1),
+        ('library.roots = [\n {path = "/a"},\n {path = "/b", layuot = 2},\n]\n', 3),
     ],
 )
 def test_a_key_inside_a_list_is_found(config: Path, text: str, line: int) -> None:

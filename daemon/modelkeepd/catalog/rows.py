@@ -138,8 +138,6 @@ def _texts(model: ParsedModel) -> tuple[str, ...]:
 
 def listed(db: apsw.Connection, model_keys: Sequence[int]) -> list[SearchItem]:
     """One line for each of these models, in this order; vanished ones are left out."""
-    if not model_keys:
-        return []
     rows: list[Any] = db.execute(
         "SELECT model_key, hub, hub_id, name, type, base_models, creator, tags, downloads,"
         " nsfw_level, owned, updated_ms, size_bytes, hub_state FROM model"

@@ -93,6 +93,8 @@ class CatalogService:
             raise QueryError(f"offset is 0 or more, not {offset}")
         work = partial(_search, query=query, sort=sort, limit=limit, offset=offset, facets=facets)
         hits, counts = await self._with_index(work)
+        if not hits.model_keys:
+            return SearchPage(total=hits.total, items=[], facets=counts)
         items = await self._store.read(partial(rows.listed, model_keys=hits.model_keys))
         return SearchPage(total=hits.total, items=items, facets=counts)
 

@@ -31,12 +31,25 @@ class DocumentDamaged(Exception):
 
 
 def document_hash(raw: bytes) -> bytes:
-    """16 bytes that are equal for documents that differ only in key order or blanks."""
+    """16 bytes that tell one document from another. Equal documents may differ in them when the
+    hub wrote their keys in another order: see ``same_document``."""
+    return hashlib.blake2b(raw, digest_size=16).digest()
+
+
+def same_document(one: bytes, other: bytes) -> bool:
+    """Whether two documents differ in nothing but the order of keys and blanks.
+
+    A deployment of the hub must not turn its whole catalog into changes. Costs several times a
+    hash, so it is asked only when the hashes differ.
+    """
+    return _canonical_form(one) == _canonical_form(other)
+
+
+def _canonical_form(raw: bytes) -> bytes:
     try:
-        canonical = _canonical.encode(_decoder.decode(raw))
+        return _canonical.encode(_decoder.decode(raw))
     except (msgspec.MsgspecError, RecursionError, ValueError):
-        canonical = _stdlib_canonical(raw)
-    return hashlib.blake2b(canonical, digest_size=16).digest()
+        return _stdlib_canonical(raw)
 
 
 def _stdlib_canonical(raw: bytes) -> bytes:

@@ -8,7 +8,7 @@ files are gone while the root they lie in is not the folder it was.
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -33,8 +33,9 @@ BATCH = 512
 
 
 class Clerk:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, found: Callable[[], None] = lambda: None) -> None:
         self._store = store
+        self._found = found
         # Of its own: a walk waits for the clerk in a thread that holds one of the walks' places.
         self._disk = trio.CapacityLimiter(1)
         self._one_at_a_time = trio.Lock()
@@ -82,11 +83,13 @@ class Clerk:
     async def _commit(self, differences: Sequence[Difference]) -> Counts:
         if not differences:
             return Counts()
-        return await self._store.apply(
+        counts = await self._store.apply(
             partial(apply_differences, differences=differences),
             durability=Durability.FULL,
             name="library.apply_differences",
         )
+        self._found()
+        return counts
 
 
 def _fingerprints(paths: Sequence[str]) -> tuple[list[tuple[str, Stamp, bytes]], int]:

@@ -62,7 +62,6 @@ class Rounds:
         clocks: Clocks,
         clerk: Clerk,
         pace: Pace,
-        found: Callable[[], None],
         inbox_bound: int,
         make_watch: watch.MakeWatch,
     ) -> None:
@@ -70,7 +69,6 @@ class Rounds:
         self._clocks = clocks
         self._clerk = clerk
         self._pace = pace
-        self._found = found
         self._inbox_bound = inbox_bound
         self._make_watch = make_watch
         self._walk_places = trio.CapacityLimiter(2)
@@ -255,8 +253,6 @@ class Rounds:
         )
         for path in outcome.unsettled:
             self.note(path)
-        if outcome.counts.new or outcome.counts.changed:
-            self._found()
         return outcome
 
     async def _check_coverage(self, root: Root, state: Watched) -> None:
@@ -327,9 +323,7 @@ class Rounds:
             elif seen != "unfinished":
                 files.setdefault(root.root_id, []).append(path)
         for root_id, settled in files.items():
-            counts = await self._clerk.enter(by_id[root_id], settled)
-            if counts.new or counts.changed or counts.moved:
-                self._found()
+            await self._clerk.enter(by_id[root_id], settled)
         for root, folder in folders:
             if folder == root.path:
                 self.request_walk(root.root_id, 0.0)

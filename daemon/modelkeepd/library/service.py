@@ -63,14 +63,13 @@ class LibraryService:
     ) -> None:
         self._store = store
         self._settings = settings
-        self._clerk = Clerk(store)
+        self._clerk = Clerk(store, self._new_work)
         self._match_pause_s = match_pause_s
         self._rounds = Rounds(
             store,
             clocks,
             self._clerk,
             Pace(settings.settle_s, settings.reconcile_every_s, probe_s, poll_s),
-            found=self._new_work,
             inbox_bound=inbox_bound,
             make_watch=make_watch,
         )

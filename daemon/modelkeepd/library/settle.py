@@ -37,6 +37,8 @@ class _Pending:
     look: Look | None = None
     gone_since: float | None = None
     changes: int = 0
+    asked: bool = False
+    stale: bool = False
 
 
 class Settler:
@@ -61,6 +63,7 @@ class Settler:
         if closed:
             # What it is now, not what it was while it was written, has to stay the same.
             pending.closed, pending.look, pending.changes = True, None, 0
+            pending.stale = pending.asked
             self._schedule(path, pending, min(pending.due, now))
 
     def next_due(self) -> float | None:
@@ -80,7 +83,9 @@ class Settler:
             when = self.next_due()
             if when is None or when > now:
                 break
-            paths.append(heapq.heappop(self._queue)[1])
+            path = heapq.heappop(self._queue)[1]
+            self._pending[path].asked = True
+            paths.append(path)
         return paths
 
     def looked(self, path: str, look: Look | None, now: float) -> Ready:
@@ -88,6 +93,10 @@ class Settler:
         pending = self._pending.get(path)
         if pending is None:
             return Ready.NOW
+        stale, pending.asked, pending.stale = pending.stale, False, False
+        if stale:  # it was closed while we looked: what we saw may be from before
+            self._schedule(path, pending, now)
+            return Ready.LATER
         if look is None:
             if pending.gone_since is None:
                 pending.gone_since = now

@@ -13,18 +13,20 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from modelkeepd.library import names
-from modelkeepd.library.paths import from_text, to_text
+from modelkeepd.library.paths import from_text, signed, to_text
 
 
-class Row(NamedTuple):
-    """A present file as the database has it, in the order of the columns read."""
+class Entry(NamedTuple):
+    """A regular file: what the disk says of it, or, in the same order, what its row says."""
 
     path: str
-    file_id: int
     size_bytes: int
     mtime_ns: int
     inode: int
     device: int
+
+
+Plain = tuple[str, int, int, int, int]
 
 
 class Unreadable(NamedTuple):
@@ -33,16 +35,13 @@ class Unreadable(NamedTuple):
     prefix: str
 
 
-Entry = tuple[str, os.stat_result]
-
-
 def walk(
     folder: str,
     skipped: Counter[str],
     *,
     excluded: Collection[str] = (),
     check: Callable[[], None] = lambda: None,
-) -> Iterator[Entry | Unreadable]:
+) -> Iterator[Plain | Unreadable]:
     """Yield the model files below `folder` (an OS path) with their stats, ordered by text.
 
     `excluded` are folders (texts) that belong to other roots; `check` runs once a folder and may
@@ -66,7 +65,7 @@ def walk(
             stack.pop()
 
 
-def _listing(folder: str, text: str, skipped: Counter[str]) -> Iterator[Entry | Unreadable | str]:
+def _listing(folder: str, text: str, skipped: Counter[str]) -> Iterator[Plain | Unreadable | str]:
     """One folder's model files, and its sub-folders as texts that end in '/', in order."""
     prefix = text if text.endswith("/") else text + "/"
     found: list[tuple[str, os.DirEntry[str]]] = []
@@ -111,7 +110,14 @@ def _listing(folder: str, text: str, skipped: Counter[str]) -> Iterator[Entry | 
             except OSError:
                 skipped["unreadable file"] += 1
                 continue
-            yield prefix + name, status
+            # A plain tuple in Entry's order: there are a hundred thousand of them.
+            yield (
+                prefix + name,
+                status.st_size,
+                status.st_mtime_ns,
+                status.st_ino,
+                status.st_dev,
+            )
 
 
 def _other(entry: os.DirEntry[str]) -> str:
@@ -126,43 +132,42 @@ def _other(entry: os.DirEntry[str]) -> str:
 
 
 def compare(
-    entries: Iterable[Entry | Unreadable], rows: Iterable[Row], counts: Counter[str]
-) -> Iterator[tuple[str, os.stat_result | None, Row | None]]:
-    """Merge both ordered sides; yield only what differs, as (path, stat or None, row or None).
+    entries: Iterable[Plain | Unreadable], rows: Iterable[Plain], counts: Counter[str]
+) -> Iterator[tuple[str, Entry | None, Entry | None]]:
+    """Merge both ordered sides; yield only what differs, as (path, seen or None, row or None).
 
-    A stat without a row is new, a row without a stat was not seen, both together differ.
+    A file without a row is new, a row without a file was not seen, both together differ.
     `counts["seen"]` is how many files the walk found.
     """
     remaining = iter(rows)
     row = next(remaining, None)
+    same = 0
     seen = 0
     for entry in entries:
+        if entry == row:  # nearly always: one comparison in C
+            same += 1
+            row = next(remaining, None)
+            continue
         if isinstance(entry, Unreadable):
             prefix = entry.prefix
             while row is not None and row[0] < prefix:
-                yield row[0], None, row
+                yield row[0], None, Entry(*row)
                 row = next(remaining, None)
             while row is not None and row[0].startswith(prefix):
                 row = next(remaining, None)
             continue
-        path, status = entry
         seen += 1
+        path = entry[0]
         while row is not None and row[0] < path:
-            yield row[0], None, row
+            yield row[0], None, Entry(*row)
             row = next(remaining, None)
         if row is None or row[0] != path:
-            yield path, status, None
+            yield path, Entry(*entry), None
             continue
-        inode = status.st_ino
-        if (
-            row[2] != status.st_size
-            or row[3] != status.st_mtime_ns
-            or (row[4] != inode and row[4] != inode - (1 << 64))
-            or row[5] != status.st_dev
-        ):
-            yield path, status, row
+        if row[1:3] != entry[1:3] or row[3:] != (signed(entry[3]), signed(entry[4])):
+            yield path, Entry(*entry), Entry(*row)
         row = next(remaining, None)
     while row is not None:
-        yield row[0], None, row
+        yield row[0], None, Entry(*row)
         row = next(remaining, None)
-    counts["seen"] += seen
+    counts["seen"] += same + seen

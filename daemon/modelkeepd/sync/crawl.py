@@ -170,9 +170,8 @@ class Crawl:
         async with fetched, to_write:
             async for item in fetched:
                 await self._train(item.items)
-                ids = [i.hub_id for i in item.items if i.hub_id is not None]
                 known = await self._store.read(
-                    partial(known_models, hub=self._hub.name, hub_ids=ids)
+                    partial(known_models, hub=self._hub.name, items=item.items)
                 )
                 page = await trio.to_thread.run_sync(
                     partial(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from modelkeepd.hubs.contract import ListItem, OddDocument, ParsedModel
-from modelkeepd.hubs.documents import DocumentCodec, document_hash
+from modelkeepd.hubs.documents import DocumentCodec, DocumentDamaged, document_hash, same_document
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,7 @@ class Known(msgspec.Struct, frozen=True, gc=False):
     doc_hash: bytes
     seen_ms: int
     gone: bool
+    old: tuple[bytes, int | None] | None = None  # the kept document, if its hash is another
 
 
 class PreparedModel(msgspec.Struct, frozen=True):
@@ -76,7 +77,7 @@ def prepare_page(
             again += 1
             continue
         digest = document_hash(item.raw)
-        if before is not None and before.doc_hash == digest and not before.gone:
+        if before is not None and not before.gone and _is_same(before, item.raw, digest, codec):
             models[str(item.hub_id)] = PreparedModel(str(item.hub_id), digest, None, b"", None)
             continue
         try:
@@ -94,3 +95,14 @@ def prepare_page(
                 parsed.hub_id, digest, parsed, codec.compress(item.raw, used), used
             )
     return PreparedPage(tuple(models.values()), tuple(odd), again)
+
+
+def _is_same(before: Known, raw: bytes, digest: bytes, codec: DocumentCodec) -> bool:
+    if before.doc_hash == digest:
+        return True
+    if before.old is None:
+        return False
+    try:
+        return same_document(codec.decompress(*before.old), raw)
+    except DocumentDamaged:
+        return False  # then the new one mends it

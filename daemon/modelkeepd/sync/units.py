@@ -11,7 +11,8 @@ from typing import Any
 import apsw
 import msgspec
 
-from modelkeepd.hubs.contract import ParsedFile, ParsedModel, ParsedVersion
+from modelkeepd.hubs.contract import ListItem, ParsedFile, ParsedModel, ParsedVersion
+from modelkeepd.hubs.documents import document_hash
 from modelkeepd.store import Tx
 from modelkeepd.sync.prepare import MODEL_KIND, Known, OddItem, PreparedModel, PreparedPage
 
@@ -48,14 +49,22 @@ class _Existing(msgspec.Struct, frozen=True, gc=False):
     gone: bool
 
 
-def known_models(db: apsw.Connection, hub: str, hub_ids: Sequence[str]) -> dict[str, Known]:
-    """What the store has of these models."""
+def known_models(db: apsw.Connection, hub: str, items: Sequence[ListItem]) -> dict[str, Known]:
+    """What the store has of these models; of changed ones the kept document too."""
+    digests = {i.hub_id: document_hash(i.raw) for i in items if i.hub_id is not None}
     rows: list[Any] = db.execute(
-        "SELECT hub_id, doc_hash, seen_ms, hub_state = 'gone' FROM model"
+        "SELECT hub_id, doc_hash, seen_ms, hub_state = 'gone', model_key FROM model"
         " WHERE hub = ? AND hub_id IN (SELECT value FROM json_each(?))",
-        (hub, json.dumps(hub_ids)),
+        (hub, json.dumps(list(digests))),
     ).fetchall()
-    return {row[0]: Known(row[1], row[2], bool(row[3])) for row in rows}
+    changed = [row[4] for row in rows if row[1] != digests[row[0]]]
+    kept: list[Any] = db.execute(
+        "SELECT model_key, raw, dict_id FROM document"
+        " WHERE model_key IN (SELECT value FROM json_each(?))",
+        (json.dumps(changed),),
+    ).fetchall()
+    old = {key: (raw, dict_id) for key, raw, dict_id in kept}
+    return {row[0]: Known(row[1], row[2], bool(row[3]), old.get(row[4])) for row in rows}
 
 
 def apply_page(tx: Tx, write: PageWrite) -> PageOutcome:
