@@ -10,9 +10,10 @@ import random
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
-import apsw
-
 from modelkeepd.catalog.projection import Projection, nsfw_level
+from modelkeepd.hubs.contract import ParsedModel
+from modelkeepd.hubs.documents import DocumentCodec
+from modelkeepd.store import Tx
 
 _ENGLISH = """
 style anime girl character portrait realistic photo lighting detail background hair eyes dress
@@ -22,19 +23,19 @@ retro pixel watercolor sketch ink oil painting comic manga game concept art vect
 car vehicle weapon sword gun building interior room forest ocean beach mountain sky cloud flower
 winter summer autumn spring snow rain fire water light shadow neon gothic steampunk horror monster
 trained images steps epochs weight strength prompt negative recommended version update sampler
-""".split()
+""".split()  # noqa: SIM905
 _JAPANESE = """
 東京 学習 画像 女の子 男の子 制服 学校 背景 夜景 桜 着物 浴衣 猫 犬 狐 魔法少女 騎士 剣 刀 忍者 侍
 鬼滅の刃 原神 ウマ娘 ブルアカ アニメ マンガ イラスト 水彩 油絵 写真 リアル 高画質 美少女 眼鏡 金髪
 銀髪 黒髪 長髪 短髪 笑顔 表情 ポーズ 手 指 顔 肌 服 衣装 ドレス 鎧 ロボット メカ 車 電車 建物 街 森
 海 山 空 雲 雪 雨 光 影 花 モデル チェックポイント スタイル キャラクター ゲーム ファンタジー 強度 推奨
 トリガーワード プロンプト バージョン 更新 作成 使用 生成 品質 細部 質感
-""".split()
+""".split()  # noqa: SIM905
 _CHINESE = """
 模型 训练 风格 人物 角色 女孩 男孩 古风 汉服 国风 水墨 写实 摄影 光影 背景 城市 夜晚 建筑 室内
 动漫 游戏 原神 仙侠 武侠 剑 机甲 未来 科幻 汽车 美食 头发 眼睛 服装 裙子 皮肤 细节 画质 权重 建议
 推荐 提示词 版本 更新 使用 生成 图片 效果 作者 测试 大模型 融合
-""".split()
+""".split()  # noqa: SIM905
 _PARTICLES = ["の", "を", "に", "は", "が", "で", "と", "から", "です。", "しました。"]
 _SYLLABLES = [
     c + v for c in "bdfghjklmnprstvz" for v in ("a", "e", "i", "o", "u", "an", "or", "el")
@@ -82,7 +83,7 @@ def vocabulary(size: int = 30_000) -> list[str]:
 
 
 def synthetic_models(count: int, seed: int = 1) -> Iterator[Projection]:
-    """``count`` models with keys from 1; a thousand share each changed_seq."""
+    """``count`` models with keys from 1."""
     rng = random.Random(seed)
     words = vocabulary()
     english = _long_tailed(rng, words)
@@ -108,7 +109,7 @@ def synthetic_models(count: int, seed: int = 1) -> Iterator[Projection]:
         published_ms = _START_MS + rng.randrange(1_400) * _DAY_MS
         yield Projection(
             model_key=key,
-            changed_seq=1 + (key - 1) // 1_000,
+            changed_seq=0,
             hub="civitai",
             name=name,
             type=types.some(1)[0],
@@ -127,52 +128,79 @@ def synthetic_models(count: int, seed: int = 1) -> Iterator[Projection]:
         )
 
 
-def query_mix(seed: int = 1) -> list[str]:
-    """200 queries: 95 English, 65 Japanese and Chinese, 40 with fields."""
+KINDS = (
+    "a rare word", "a middling word", "a common word", "a common word, filtered",
+    "two common words", "a Japanese word", "a Japanese word, filtered", "two Japanese words",
+    "a Chinese word", "a single character",
+)  # fmt: skip
+
+
+def query_mix(per_kind: int = 20, seed: int = 1) -> list[str]:
+    """200 queries: the kinds of word the design measured, as many in English as in CJK."""
     rng = random.Random(seed)
     words = vocabulary()
-    common, middle, rare = _ENGLISH[:100], words[130:1_500], words[1_500:12_000]
-    cjk = [*_JAPANESE, *_CHINESE]
-    mix: list[str] = []
-    mix += [rng.choice(common) for _ in range(15)]
-    mix += [rng.choice(middle) for _ in range(25)]
-    mix += [rng.choice(rare) for _ in range(20)]
-    mix += [f"{rng.choice(common)} {rng.choice(middle)}" for _ in range(15)]
-    mix += [f'"{rng.choice(common)} {rng.choice(common)}"' for _ in range(8)]
-    mix += [f"{rng.choice(middle)[:4]}*" for _ in range(4)]
-    mix += [f"{rng.choice(middle)} OR {rng.choice(rare)}" for _ in range(4)]
-    mix += [f"{rng.choice(middle)} -{rng.choice(common)}" for _ in range(4)]
-    mix += [rng.choice(_JAPANESE) for _ in range(30)]
-    mix += [f"{rng.choice(_JAPANESE)} {rng.choice(_JAPANESE)}" for _ in range(10)]
-    mix += [rng.choice(_CHINESE) for _ in range(15)]
-    mix += [rng.choice([w for w in cjk if len(w) == 1]) for _ in range(5)]
-    mix += [f"{rng.choice(cjk)} {rng.choice(common)}" for _ in range(5)]
-    mix += [f'{rng.choice(common)} type:lora base:"SDXL 1.0" nsfw:<=2' for _ in range(8)]
-    mix += [f"{rng.choice(middle)} type:checkpoint" for _ in range(8)]
-    mix += [f"tag:{rng.choice(common[:80])} base:pony" for _ in range(8)]
-    mix += [f"{rng.choice(_JAPANESE)} base:illustrious downloads:>1000" for _ in range(8)]
-    mix += [f"tag:{rng.choice(middle[400:])}" for _ in range(8)]
+    # in a thousand, some ten thousand and over a hundred thousand of a million models
+    rare, middling, common = words[5_000:12_000], words[200:600], _ENGLISH[:60]
+    single = [word for word in (*_JAPANESE, *_CHINESE) if len(word) == 1]
+    fields = ('type:lora base:"SDXL 1.0" nsfw:<=2', "type:checkpoint", "base:pony downloads:>100")
+
+    def pick(kind: str) -> str:
+        match kind:
+            case "a rare word":
+                return rng.choice(rare)
+            case "a middling word":
+                return rng.choice(middling)
+            case "a common word":
+                return rng.choice(common)
+            case "a common word, filtered":
+                return f"{rng.choice(common)} {rng.choice(fields)}"
+            case "two common words":
+                return " ".join(rng.sample(common, 2))
+            case "a Japanese word":
+                return rng.choice(_JAPANESE)
+            case "a Japanese word, filtered":
+                return f"{rng.choice(_JAPANESE)} {rng.choice(fields)}"
+            case "two Japanese words":
+                return " ".join(rng.sample(_JAPANESE, 2))
+            case "a Chinese word":
+                return rng.choice(_CHINESE)
+        return rng.choice(single)
+
+    mix = [pick(kind) for kind in KINDS for _ in range(per_kind)]
     rng.shuffle(mix)
     return mix
 
 
-def insert_models(db: apsw.Connection, models: Sequence[Projection]) -> None:
-    """Write models as rows of the mirror, each with its texts as a small JSON document."""
-    db.executemany(
-        "INSERT INTO model VALUES"
-        " (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,'listed',NULL,?,0,0,?,x'00')",
+def insert_models(tx: Tx, models: Sequence[Projection], codec: DocumentCodec) -> None:
+    """One page: rows of the mirror, each with its texts as a small document."""
+    seq = tx.emit("model", "page", "civitai", {"count": len(models)})
+    tx.db.executemany(
+        "INSERT INTO model (model_key, hub, hub_id, name, type, creator, base_models, tags,"
+        " nsfw_level, downloads, likes, commercial, published_ms, updated_ms, size_bytes, owned,"
+        " hub_state, first_seen_ms, seen_ms, changed_seq, doc_hash)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,'listed',0,0,?,x'00')",
         [
             (
                 m.model_key, m.hub, str(m.model_key), m.name, m.type, m.creator,
                 json.dumps(m.base_models, ensure_ascii=False),
                 json.dumps(m.tags, ensure_ascii=False),
                 m.nsfw, m.downloads, m.likes, m.commercial, m.published_ms, m.updated_ms,
-                m.size_bytes, m.owned, m.changed_seq,
+                m.size_bytes, m.owned, seq,
             )
             for m in models
         ],
     )  # fmt: skip
-    db.executemany(
-        "INSERT INTO document VALUES (?, NULL, ?, 0)",
-        [(m.model_key, json.dumps(m.texts).encode()) for m in models],
+    tx.db.executemany(
+        "INSERT INTO document (model_key, dict_id, raw, fetched_ms) VALUES (?, NULL, ?, 0)",
+        [(m.model_key, codec.compress(json.dumps(m.texts).encode(), None)) for m in models],
     )
+
+
+def parse_texts(hub: str, raw: bytes) -> ParsedModel:
+    """The parser of those documents: search wants nothing but texts of it."""
+    return ParsedModel(
+        hub=hub, hub_id="1", name="", type="", creator=None, tags=(),
+        description="\n".join(json.loads(raw)), nsfw_level=None, downloads=None, likes=None,
+        commercial=None, hub_state="listed", versions=(), base_models=(), published_ms=None,
+        updated_ms=None, size_bytes=None,
+    )  # fmt: skip

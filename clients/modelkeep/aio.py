@@ -45,12 +45,17 @@ async def open_client(socket_path: str | None = None) -> AsyncIterator["AsyncCli
 
     Connects with the first call, so that it can be opened before the daemon is there.
     """
+    failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         client = AsyncClient(socket_path or find_paths().socket, nursery)
         try:
             yield client
+        except Exception as error:  # raised below: the nursery would wrap the caller's own error
+            failure = error
         finally:
             nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 class _Call:

@@ -44,7 +44,9 @@ def main(paths: Paths, flags: Sequence[str], *, check_only: bool = False) -> int
         print(f"{paths.config_file}: {len(warnings)} warnings, no errors")
         return exit_codes.CLEAN
     try:
-        for folder in (paths.config_dir, paths.state_dir, paths.cache_dir, paths.runtime_dir):
+        # the config folder may be the user's own and shared: it is made, never changed
+        Path(paths.config_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (paths.state_dir, paths.cache_dir, paths.runtime_dir):
             platform.private_folder(Path(folder))
         lock = platform.InstanceLock(Path(paths.lock))
     except platform.AlreadyRunning as exc:

@@ -118,17 +118,20 @@ class House:
         assert answer.errors == []
         return answer.jobs
 
-    async def ended(self, jobs: Sequence[schema.Job], states: frozenset[str] = FINAL) -> list[Any]:
-        """Wait until all of these jobs are in one of the states; in their order."""
-        ids = [job.id for job in jobs]
+    async def ended(
+        self, jobs: Sequence[schema.Job], states: frozenset[str] = FINAL
+    ) -> list[schema.Job]:
+        """Each of these jobs as it was when first seen in one of the states."""
+        found: dict[int, schema.Job] = {}
 
-        async def over() -> list[schema.Job] | None:
-            now: schema.Jobs = await self.call("transfer.list", ids=ids)
-            return now.jobs if all(job.state in states for job in now.jobs) else None
+        async def over() -> bool:
+            left = [job.id for job in jobs if job.id not in found]
+            now: schema.Jobs = await self.call("transfer.list", ids=left)
+            found.update((job.id, job) for job in now.jobs if job.state in states)
+            return len(found) == len({job.id for job in jobs})
 
-        found = await self.until("the jobs end", over)
-        by_id = {job.id: job for job in found or []}
-        return [by_id[job_id] for job_id in ids]
+        await self.until("the jobs end", over)
+        return [found[job.id] for job in jobs]
 
     def rows(self, sql: str, *bindings: Any) -> list[Any]:
         """What another program sees in the database."""
@@ -215,6 +218,7 @@ async def open_house(
         async with app.open_daemon(paths, loaded, warnings, stop, FastClocks()) as daemon:
             daemon.supervisor._grace_s *= RATE
             late: list[str] = []
+            failure: Exception | None = None
 
             async def run(*, task_status: trio.TaskStatus[None]) -> None:
                 late.extend(await daemon.supervisor.run(on_ready=task_status.started))
@@ -225,8 +229,12 @@ async def open_house(
                     house = House(paths, daemon, client, models)
                     try:
                         yield house
+                    except Exception as error:  # raised below, or the nursery would wrap it
+                        failure = error
                     finally:
                         stop.request("the test is over")
+            if failure is not None:
+                raise failure
             assert late == []
             assert house.crashes() == {}
             assert not stop.failed

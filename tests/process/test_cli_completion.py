@@ -1,6 +1,9 @@
 """TAB in real shells. zsh and fish are asked where they are installed."""
 
 import os
+import pty
+import re
+import select
 import shutil
 import subprocess
 import sys
@@ -145,19 +148,27 @@ def test_fish_offers(home, programs, tmp_path, line, offered):
     assert {entry.partition("\t")[0] for entry in lines} == offered
 
 
-ASK_ZSH = """
-zmodload zsh/zpty
-zpty z zsh -f -i
-zpty -w z 'PS1=; stty -echo; autoload -Uz compinit; compinit -u -d '$2'/dump'
-zpty -w z 'source '$1
-zpty -w z 'zstyle ":completion:*" list-colors ""; zstyle ":completion:*" verbose no'
-zpty -w z 'show() { compadd() { builtin compadd -O found "$@"; print -l -- "<"$^found">"; }'
-zpty -w z '_modelkeep; unfunction compadd; print END; compstate[insert]= compstate[list]= }'
-zpty -w z 'zle -C show complete-word show; bindkey "^T" show; print READY'
-zpty -r -m z out '*READY*' ; zpty -w -n z "$3"$'\\x14'
-zpty -r -m z out '*END*'
-print -r -- "$out"
-zpty -d z
+ZSHRC = r"""
+autoload -Uz compinit && compinit -u -D
+source $SCRIPT
+# prints what would be offered, instead of offering it
+compadd() {
+    if [[ ${@[1,(i)(-|--)]} == *-(O|A|D)\ * ]]; then
+        builtin compadd "$@"
+        return
+    fi
+    local -a hits
+    builtin compadd -A hits "$@"
+    (( $#hits )) && print -rl -- "<"$^hits">"
+}
+show() {
+    _main_complete
+    print END
+    exit
+}
+zle -C show complete-word show
+bindkey '^T' show
+PS1=READY
 """
 
 
@@ -170,12 +181,40 @@ zpty -d z
         ("modelkeep queue --state fa", {"failed"}),
         ("modelkeep queue pause ", {"1", "2"}),
         ("modelkeep search tag:ani", {"tag:anime", "tag:animal"}),
+        ("modelkeep get --pr", {"--priority"}),
         ("modelkeep sync hug", {"huggingface"}),
     ],
 )
 def test_zsh_offers(home, programs, tmp_path, line, offered):
     needs("zsh")
-    command = ["zsh", "-f", "-c", ASK_ZSH, "zsh", script_path("zsh"), str(tmp_path), line]
-    lines = run(command, home, programs, tmp_path)
-    found = {text for line in lines for text in [line.strip()] if text.startswith("<")}
-    assert {text.strip("<>") for text in found} == offered
+    (tmp_path / ".zshrc").write_text(ZSHRC)
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        ["zsh", "-d", "-i"],
+        env=environment(
+            home,
+            PATH=f"{programs}:{os.environ['PATH']}",
+            ZDOTDIR=str(tmp_path),
+            SCRIPT=script_path("zsh"),
+            TERM="dumb",
+        ),
+        cwd=tmp_path,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    ):
+        os.close(theirs)
+        read_until(ours, b"READY")
+        os.write(ours, line.encode() + b"\x14")
+        seen = read_until(ours, b"END")
+        os.close(ours)
+    assert set(re.findall("<(.*?)>", seen.decode())) == offered
+
+
+def read_until(fd: int, end: bytes) -> bytes:
+    seen = b""
+    while end not in seen:
+        assert select.select([fd], [], [], 20)[0], seen
+        seen += os.read(fd, 4096)
+    return seen

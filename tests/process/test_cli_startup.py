@@ -43,7 +43,9 @@ def loaded(home, *words: str) -> set[str]:
         check=True,
         text=True,
     )
-    return set(json.loads(done.stderr.splitlines()[-1]))
+    names = json.loads(done.stderr.splitlines()[-1])
+    # msgpack's compiled half brings a module that bears the compiler's version
+    return {name for name in names if "cython" not in name}
 
 
 @pytest.fixture(scope="module")

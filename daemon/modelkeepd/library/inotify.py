@@ -174,7 +174,9 @@ class TreeWatch:
             if mask & (_MOVED_FROM | _DELETE | _MOVED_TO | _CREATE):
                 self._inbox.put(self._root_id, text)
             return
-        hint(self._inbox, self._root_id, text, short, closed=bool(mask & _CLOSE_WRITE))
+        # Who renames a file has finished it, as a rule; a look or two will tell.
+        done = bool(mask & (_CLOSE_WRITE | _MOVED_TO))
+        hint(self._inbox, self._root_id, text, short, closed=done)
 
     def _watch(self, path: bytes) -> bool:
         """Add one folder; False if the limit refused it. Raises other errors."""

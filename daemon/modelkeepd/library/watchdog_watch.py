@@ -74,7 +74,7 @@ class WatchdogWatch(FileSystemEventHandler):
             self._observer.join(5.0)
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        closed = isinstance(event, FileClosedEvent)
+        closed = isinstance(event, FileClosedEvent | FileMovedEvent)
         for raw in (event.src_path, event.dest_path):
             path = to_text(os.fsdecode(raw)) if raw else ""
             if not path or names.skipped_on_the_way(self._root, path):

@@ -124,7 +124,8 @@ def next_hop(chain: Sequence[Url], location: str | None) -> Url:
         target = parse_url(urljoin(here.text, location))
     except BadAddress as error:
         raise RedirectRefused(
-            f"{here.shown} redirects to an address that is not followed: {error.message}"
+            f"{here.shown} redirects to an address that is not followed: {error.message}",
+            "nothing was fetched from there; if it stays so, the hub or a proxy has a fault",
         ) from None
     if here.origin.scheme == "https" and target.origin.scheme == "http":
         raise RedirectRefused(

@@ -298,7 +298,10 @@ def refusal(head: Head, body: bytes, asked: Asked, url: Url, now_ms: int) -> Tra
             what, "the signed address is no longer good; asking the hub again", status=status
         )
     if status == 401:
-        return Refused(what, _token_hint(asked), status=status, code="denied")
+        hint = _token_hint(asked)
+        if "disabled downloads" in said.lower():  # no token would change that
+            hint = "the creator offers no download of this file"
+        return Refused(what, hint, status=status, code="denied")
     if status in (402, 403):
         if "early access" in said.lower():
             return Refused(

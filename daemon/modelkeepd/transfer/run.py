@@ -449,8 +449,11 @@ def _is_file(path: str) -> bool:
 
 
 def _leave_part(part: PartFile, state: State) -> None:
-    """Unfinished parts keep what they have; those nobody can continue are removed."""
-    if part.poisoned:
+    """Unfinished parts keep what they have; those nobody can continue are removed.
+
+    One that holds nothing would only keep its reserved gigabytes from others.
+    """
+    if part.poisoned or (state not in FINAL and not part.held_bytes):
         part.unlink()
     elif state not in FINAL:
         part.park()

@@ -1,0 +1,171 @@
+"""A daemon's home with a catalog of any size, built without a hub: documents go through sync's own
+preparation and units of work, page by page, so that the rows are what a crawl would have left.
+
+A document is one of two thousand of the simulated hub's (their shape, versions, files, images)
+with a name, texts, tags and numbers of its own from ``synthetic_catalog``. Building is not what is
+measured; it uses both processors.
+"""
+
+import hashlib
+import itertools
+import multiprocessing
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+
+from benchmarks.synthetic_catalog import synthetic_models
+from modelkeepd.catalog.projection import Projection
+from modelkeepd.hubs.contract import ListItem, parse_model
+from modelkeepd.hubs.documents import TRAIN_AFTER_DOCUMENTS, DocumentCodec, train_dictionary
+from modelkeepd.store import Durability, open_store
+from modelkeepd.sync.prepare import MODEL_KIND, PreparedPage, prepare_page
+from modelkeepd.sync.runs import begin_run, finish_run
+from modelkeepd.sync.units import PageWrite, apply_page, save_dictionary
+from tests.hubsim.app import Hub, HubOptions
+
+HUB = "civitai"
+PAGE = 100
+CHUNK = 5_000
+TEMPLATES = 2_000
+WORKERS = 2
+
+
+def documents(first: int, count: int) -> Iterator[tuple[str, bytes]]:
+    """Hub id and raw document of the models from ``first`` on."""
+    templates = _Templates.get()
+    for number, model in enumerate(synthetic_models(count, seed=first), first):
+        yield str(number), _document(templates[number % len(templates)], number, model)
+
+
+class _Templates:
+    """Made once in a process."""
+
+    _made: list[dict[str, Any]] | None = None
+
+    @classmethod
+    def get(cls) -> list[dict[str, Any]]:
+        if cls._made is None:
+            catalog = Hub(HubOptions(models=TEMPLATES * 2, seed=7)).catalog
+            made = (catalog.document(hub_id) for hub_id in catalog.ids())
+            usable = (dict(one) for one in made if one is not None and one["modelVersions"])
+            cls._made = list(itertools.islice(usable, TEMPLATES))
+        return cls._made
+
+
+def _document(template: dict[str, Any], number: int, model: Projection) -> bytes:
+    description, *_, trained = model.texts
+    base = model.base_models[0]
+    stats = {"downloadCount": model.downloads, "thumbsUpCount": model.likes}
+    versions = [
+        version
+        | {
+            "id": number * 1_000 + place,
+            "baseModel": base,
+            "trainedWords": [trained],
+            "publishedAt": _date(model.published_ms),
+            "files": [
+                file
+                | {
+                    "id": number * 1_000 + place * 20 + at,
+                    "name": f"{trained}_{place}{Path(file['name']).suffix}",
+                    "hashes": {"SHA256": _sha256(number, place, at)},
+                }
+                for at, file in enumerate(version["files"])
+            ],
+        }
+        for place, version in enumerate(template["modelVersions"])
+    ]
+    return msgspec.json.encode(
+        template
+        | {
+            "id": number,
+            "name": model.name,
+            "description": f"<p>{description}</p>",
+            "type": model.type,
+            "creator": {"username": model.creator},
+            "tags": model.tags,
+            "nsfwLevel": model.nsfw,
+            "stats": template["stats"] | stats if template["stats"] else stats,
+            "modelVersions": versions,
+        }
+    )
+
+
+def _date(moment_ms: int | None) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime((moment_ms or 0) / 1000))
+
+
+def _sha256(*numbers: int) -> str:
+    return hashlib.sha256(repr(numbers).encode()).hexdigest().upper()
+
+
+# --- preparing, in worker processes ---
+
+_codec = DocumentCodec()
+
+
+def _learn(dictionaries: list[tuple[int, bytes]]) -> None:
+    for dict_id, data in dictionaries:
+        _codec.add(dict_id, HUB, MODEL_KIND, data)
+
+
+def _prepare(span: tuple[int, int]) -> list[PreparedPage]:
+    items = [ListItem(hub_id=hub_id, raw=raw) for hub_id, raw in documents(*span)]
+    return [
+        prepare_page(
+            HUB, items[at : at + PAGE], {}, parse=partial(parse_model, HUB), codec=_codec,
+            seen_since_ms=None,
+        )
+        for at in range(0, len(items), PAGE)
+    ]  # fmt: skip
+
+
+# --- writing ---
+
+
+def build(database: Path, models: int) -> float:
+    """Make the database with a finished crawl of ``models`` models; raw bytes of a document."""
+    database.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return trio.run(_build, database, models)
+
+
+async def _build(database: Path, models: int) -> float:
+    samples = [raw for _, raw in documents(1, TRAIN_AFTER_DOCUMENTS)]
+    async with open_store(database) as store:
+        dictionaries = []
+        data = train_dictionary(samples)
+        if data is not None:
+            unit = partial(save_dictionary, hub=HUB, kind=MODEL_KIND, data=data)
+            dict_id = await store.apply(unit, durability=Durability.NORMAL, name="bench.dictionary")
+            dictionaries.append((dict_id, data))
+        run_id = await store.apply(
+            partial(begin_run, hub=HUB, kind="full", state="{}"),
+            durability=Durability.NORMAL,
+            name="bench.begin",
+        )
+        spans = [(first, min(CHUNK, models + 1 - first)) for first in range(1, models + 1, CHUNK)]
+        pages = 0
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(WORKERS, _learn, (dictionaries,)) as pool:
+            for chunk in pool.imap(_prepare, spans):
+                for page in chunk:
+                    if page.odd:
+                        raise SystemExit(f"a synthetic document is odd: {page.odd[0].reason}")
+                    pages += 1
+                    write = PageWrite(HUB, run_id, "mature", page, "{}", int(time.time() * 1000))
+                    await store.apply(
+                        partial(apply_page, write=write),
+                        durability=Durability.NORMAL,
+                        name="bench.page",
+                    )
+        await store.apply(
+            partial(finish_run, hub=HUB, run_id=run_id, pass_pages=(pages,)),
+            durability=Durability.NORMAL,
+            name="bench.finish",
+        )
+    return sum(map(len, samples)) / len(samples)
