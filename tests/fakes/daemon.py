@@ -32,6 +32,7 @@ class FakeDaemon:
         self.answers: dict[str, Answer] = {}
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.unanswered: set[str] = set()  # methods that are left without any answer
+        self.is_deaf = False  # takes messages and does nothing with them
         self._called = threading.Condition()
         self._parked: list[tuple[bytes, CallStarted]] = []  # reads that wait for an event
         self._sessions: dict[bytes, ServerSession] = {}
@@ -108,6 +109,8 @@ class FakeDaemon:
             self._control.close()
 
     def _take(self, peer: bytes, frame: bytes) -> None:
+        if self.is_deaf:
+            return
         session = self._sessions.setdefault(peer, ServerSession(self.epoch))
         frames, wanted = session.receive(frame)
         for answer in frames:
@@ -117,7 +120,8 @@ class FakeDaemon:
                 self._start(peer, session, event)
             elif isinstance(event, CreditGiven):
                 self._streams[peer, event.call_id].credit += event.count
-            elif isinstance(event, CallCanceled) and self._streams.pop((peer, event.call_id), None):
+            elif isinstance(event, CallCanceled):
+                self._streams.pop((peer, event.call_id), None)
                 self._send(peer, session.end(event.call_id))
 
     def _start(self, peer: bytes, session: ServerSession, call: CallStarted) -> None:

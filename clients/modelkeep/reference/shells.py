@@ -161,7 +161,7 @@ def zsh() -> str:
 _modelkeep_values() {{
     local -a found
     case $1 in
-        =*) found=(${{=1#=}}); compadd -a found ;;
+        \\=*) found=(${{=1#=}}); compadd -a found ;;
         folder) _files -/ ;;
         ?*)
             found=("${{(@f)$($program __complete $1 -- "$PREFIX" 2>/dev/null)}}")

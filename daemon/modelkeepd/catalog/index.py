@@ -49,7 +49,7 @@ _SORT_FIELDS = {
 SORTS = ("relevance", *_SORT_FIELDS)
 # The best by their words alone are put in order with regard to downloads; later pages are not.
 # Tantivy's own weighting by a field touches every match and made searches twice as slow (measured).
-RERANKED = 100
+RERANKED = 60
 _FOOTER_MAGIC = (1337).to_bytes(4, "little")
 
 

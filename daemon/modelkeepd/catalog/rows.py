@@ -7,6 +7,7 @@ are sync's, ``owned`` is the library's.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import apsw
@@ -21,6 +22,7 @@ from modelkeepd.hubs.reference import model_ref
 ParseModel = Callable[[str, bytes], ParsedModel]
 
 _names = msgspec.json.Decoder(tuple[str, ...])
+_list_of_names = msgspec.json.Decoder(list[str])
 _NO_KEY = 2**63 - 1
 
 
@@ -141,11 +143,16 @@ def listed(db: apsw.Connection, model_keys: Sequence[int]) -> list[SearchItem]:
     rows: list[Any] = db.execute(
         "SELECT model_key, hub, hub_id, name, type, base_models, creator, tags, downloads,"
         " nsfw_level, owned, updated_ms, size_bytes, hub_state FROM model"
-        f" WHERE model_key IN ({','.join('?' * len(model_keys))})",
-        tuple(model_keys),
+        " WHERE model_key IN (SELECT value FROM json_each(?))",
+        (json.dumps(model_keys),),
     ).fetchall()
     by_key = {row[0]: _item(*row[1:]) for row in rows}
     return [by_key[key] for key in model_keys if key in by_key]
+
+
+@cache
+def _ref_prefix(hub: str) -> str:
+    return model_ref(hub, "")
 
 
 def _item(
@@ -153,15 +160,15 @@ def _item(
     downloads: int | None, level: int | None, owned: int, updated_ms: int | None,
     size_bytes: int | None, state: str,
 ) -> SearchItem:  # fmt: skip
-    base_models = _names.decode(bases)
+    base_models = _list_of_names.decode(bases)
     return SearchItem(
-        ref=model_ref(hub, hub_id),
+        ref=_ref_prefix(hub) + hub_id,
         name=name,
         hub=hub,
         type=type_,
         base_model=base_models[0] if base_models else None,
         creator=creator,
-        tags=list(_names.decode(tags)),
+        tags=_list_of_names.decode(tags),
         downloads=downloads,
         nsfw_level=nsfw_level(level),
         owned=bool(owned),

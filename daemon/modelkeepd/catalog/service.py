@@ -1,7 +1,7 @@
 """The catalog's service: searches, shows and completes; runs the task that keeps the index true.
 
-Reads the store and writes nothing in it. Asks no hub: everything here works offline. Search runs
-in threads of its own, so that long queries hold up neither the loop nor each other.
+Reads the store and writes nothing in it. Asks no hub: everything here works offline. Searches
+run in the store's reader threads, few at once, so that they hold up neither the loop nor others.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import apsw
 import trio
 
 from modelkeep_protocol.schema import ModelDetail, SearchPage
@@ -30,8 +31,8 @@ T = TypeVar("T")
 MAX_LIMIT = 1_000
 # Tantivy keeps a heap of offset + limit: beyond this the total is asked for first.
 _DEEP_OFFSET = 10_000
-# More would only take the processor from one another and from the loop.
-_SEARCH_THREADS = 4
+# Searches run in the store's reader threads; one of its three stays free for everything else.
+_SEARCHES_AT_ONCE = 2
 
 COMPLETED_KINDS = ("tags", "types", "creators", "bases", "hubs", "refs")
 
@@ -56,7 +57,7 @@ class CatalogService:
         self._parse = parse
         self._hub_sites = hub_sites
         self._follower = IndexFollower(store, index_dir, codec, parse)
-        self._limiter = trio.CapacityLimiter(_SEARCH_THREADS)
+        self._limiter = trio.CapacityLimiter(_SEARCHES_AT_ONCE)
 
     @property
     def is_caught_up(self) -> bool:
@@ -91,12 +92,9 @@ class CatalogService:
             raise QueryError(f"limit is 0 to {MAX_LIMIT}, not {limit}")
         if offset < 0:
             raise QueryError(f"offset is 0 or more, not {offset}")
-        work = partial(_search, query=query, sort=sort, limit=limit, offset=offset, facets=facets)
-        hits, counts = await self._with_index(work)
-        if not hits.model_keys:
-            return SearchPage(total=hits.total, items=[], facets=counts)
-        items = await self._store.read(partial(rows.listed, model_keys=hits.model_keys))
-        return SearchPage(total=hits.total, items=items, facets=counts)
+        return await self._with_index(
+            partial(_search, query=query, sort=sort, limit=limit, offset=offset, facets=facets)
+        )
 
     async def show(self, reference: Reference, *, raw: bool = False) -> ModelDetail:
         """One model by any kind of reference. Raises ModelNotFound."""
@@ -121,19 +119,18 @@ class CatalogService:
             raise QueryError(f"{kind!r} is not completed; known are {', '.join(COMPLETED_KINDS)}")
         return await self._with_index(partial(_complete, kind=kind, prefix=prefix, limit=limit))
 
-    async def _with_index(self, work: Callable[[CatalogIndex], T]) -> T:
+    async def _with_index(self, work: Callable[[CatalogIndex, apsw.Connection], T]) -> T:
+        """Run ``work`` in a reader's thread: index and rows in one hop (two cost twice as much)."""
         index = self._follower.index
         if index is None:
             raise SearchUnavailable(
                 "the search index is not open", hint="it is opened at the start; try again shortly"
             )
         try:
-            # a search can't be stopped; who gave up on it does not wait for it either
-            result, is_gone = await trio.to_thread.run_sync(
-                lambda: (work(index), index.is_gone),
-                limiter=self._limiter,
-                abandon_on_cancel=True,
-            )
+            async with self._limiter:
+                result, is_gone = await self._store.read(
+                    lambda db: (work(index, db), index.is_gone)
+                )
         except IndexDamaged as exc:
             self._follower.suspect()
             raise SearchUnavailable(
@@ -147,8 +144,14 @@ class CatalogService:
 
 
 def _search(
-    index: CatalogIndex, query: str, sort: str, limit: int, offset: int, facets: bool
-) -> tuple[Hits, dict[str, dict[str, int]]]:
+    index: CatalogIndex,
+    db: apsw.Connection,
+    query: str,
+    sort: str,
+    limit: int,
+    offset: int,
+    facets: bool,
+) -> SearchPage:
     tree = parse_query(query)
     if limit == 0 or offset > _DEEP_OFFSET:
         total = index.search(tree, "downloads", 1, 0).total
@@ -157,10 +160,16 @@ def _search(
     else:
         hits = index.search(tree, sort, limit, offset)
     counts = index.facets(tree) if facets else {}
-    return hits, {name: dict(values) for name, values in counts.items()}
+    return SearchPage(
+        total=hits.total,
+        items=rows.listed(db, hits.model_keys) if hits.model_keys else [],
+        facets={name: dict(values) for name, values in counts.items()},
+    )
 
 
-def _complete(index: CatalogIndex, kind: str, prefix: str, limit: int) -> list[str]:
+def _complete(
+    index: CatalogIndex, _db: apsw.Connection, kind: str, prefix: str, limit: int
+) -> list[str]:
     if kind in ("types", "bases"):
         # few, and shown as the hubs write them
         field = {"types": "type_name", "bases": "base_name"}[kind]

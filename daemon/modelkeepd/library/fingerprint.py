@@ -98,7 +98,8 @@ def read_hashes(path: str, check: Callable[[], None] = lambda: None) -> Hashes:
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         whole = hashlib.sha256()
-        buffer = bytearray(CHUNK_BYTES)
+        # One byte more than a small file needs, so that its growing is noticed.
+        buffer = bytearray(min(CHUNK_BYTES, before.size_bytes + 1))
         view = memoryview(buffer)
         done = 0
         while count := os.readv(handle, [buffer]):

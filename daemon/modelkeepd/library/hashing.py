@@ -7,7 +7,8 @@ settle; one that cannot be read is tried again later and says why.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -33,6 +34,10 @@ log = logging.getLogger(__name__)
 SLICE = 256
 RETRY_MS = 600_000
 CHANGED_RETRY_MS = 10_000
+PORTION_BYTES = 4 << 20
+PORTION_FILES = 16
+LINGER_S = 0.05
+"""A finished result waits this long for others to be committed with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ class Task:
     file_id: int
     path: str
     hashed: bool
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +81,28 @@ def read_task(task: Task, check: Callable[[], None]) -> Result:
 
 def next_tasks(db: apsw.Connection, now_ms: int) -> list[Task]:
     rows: list[Any] = db.execute(
-        "SELECT file_id, l.path, sha256 IS NOT NULL FROM library_file l"
+        "SELECT file_id, l.path, sha256 IS NOT NULL, size_bytes FROM library_file l"
         " LEFT JOIN library_root r USING (root_id)"
         " WHERE l.state = 'present' AND (sha256 IS NULL OR fingerprint IS NULL)"
         " AND (retry_ms IS NULL OR retry_ms <= ?) AND (r.state IS NULL OR r.state = 'online')"
         f" ORDER BY file_id LIMIT {SLICE}",
         (now_ms,),
     ).fetchall()
-    return [Task(file_id, path, bool(hashed)) for file_id, path, hashed in rows]
+    return [Task(file_id, path, bool(hashed), size) for file_id, path, hashed, size in rows]
+
+
+def portions(tasks: Sequence[Task]) -> Iterator[list[Task]]:
+    """Small files in handfuls: a trip to a thread costs as much as reading a few of them."""
+    portion: list[Task] = []
+    total_bytes = 0
+    for task in tasks:
+        total_bytes += task.size_bytes
+        portion.append(task)
+        if total_bytes >= PORTION_BYTES or len(portion) >= PORTION_FILES:
+            yield portion
+            portion, total_bytes = [], 0
+    if portion:
+        yield portion
 
 
 def earliest_retry(db: apsw.Connection) -> int | None:
@@ -151,9 +171,9 @@ class HashQueue:
                 await self._wake.wait()
 
     async def _work(self, tasks: Sequence[Task]) -> None:
-        todo, take = trio.open_memory_channel[Task](0)
+        todo, take = trio.open_memory_channel[list[Task]](0)
         # A result waits here while the one before is committed; small files then share a commit.
-        give, done = trio.open_memory_channel[Result](SLICE)
+        give, done = trio.open_memory_channel[list[Result]](SLICE)
         self.busy = len(tasks)
         try:
             async with trio.open_nursery() as nursery:
@@ -163,36 +183,39 @@ class HashQueue:
                 take.close()
                 give.close()
                 async with todo:
-                    for task in tasks:
-                        await todo.send(task)
+                    for portion in portions(tasks):
+                        await todo.send(portion)
         finally:
             self.busy = 0
 
     async def _reader(
-        self, take: trio.MemoryReceiveChannel[Task], give: trio.MemorySendChannel[Result]
+        self,
+        take: trio.MemoryReceiveChannel[list[Task]],
+        give: trio.MemorySendChannel[list[Result]],
     ) -> None:
+        def read(portion: Sequence[Task]) -> list[Result]:
+            check = trio.from_thread.check_cancelled
+            results = []
+            for task in portion:
+                check()
+                results.append(self._read(task, check))
+            return results
+
         async with take, give:
-            async for task in take:
+            async for portion in take:
                 # Abandoned on cancel, so that a disk that hangs does not hold up the stop; the
                 # thread itself ends at its next chunk.
-                result = await trio.to_thread.run_sync(
-                    self._read,
-                    task,
-                    trio.from_thread.check_cancelled,
-                    abandon_on_cancel=True,
-                    limiter=self._limiter,
+                results = await trio.to_thread.run_sync(
+                    read, portion, abandon_on_cancel=True, limiter=self._limiter
                 )
-                await give.send(result)
+                await give.send(results)
 
-    async def _keep(self, done: trio.MemoryReceiveChannel[Result]) -> None:
+    async def _keep(self, done: trio.MemoryReceiveChannel[list[Result]]) -> None:
         async with done:
-            async for result in done:
-                results = [result]
-                while True:
-                    try:
-                        results.append(done.receive_nowait())
-                    except (trio.WouldBlock, trio.EndOfChannel):
-                        break
+            async for results in done:
+                with trio.move_on_after(LINGER_S), suppress(trio.EndOfChannel):
+                    while len(results) < SLICE:
+                        results += await done.receive()
                 unsettled = await self._store.apply(
                     partial(keep_results, results=results),
                     durability=Durability.FULL,
