@@ -368,7 +368,7 @@ class Load:
                 loop.join()
         took_s = time.monotonic() - began
         if self._failures:
-            raise SystemExit(f"a call failed under load: {self._failures[0]}")
+            raise SystemExit(f"a call failed under load: {self._failures[0]!r}")
         if any(job["state"] != "done" for job in done):
             raise SystemExit(f"downloads failed: {[job['error'] for job in done]}")
         run = daemon.call("sync.status")["runs"][0]

@@ -133,18 +133,6 @@ class Supervisor:
             await running.settled.wait()
             nursery.cancel_scope.cancel(reason="settled")
 
-    async def _start(self, nursery: trio.Nursery, running: Running) -> None:
-        """Until the service is ready, or a stop was asked for while it was starting."""
-
-        async def give_up() -> None:
-            await self.stop.wait()
-            running.scope.cancel(reason="shutdown")
-
-        async with trio.open_nursery() as waiting:
-            waiting.start_soon(give_up)
-            await nursery.start(self._keep_running, running)
-            waiting.cancel_scope.cancel(reason="ready")
-
     async def _keep_running(self, running: Running) -> None:
         """Run one service again and again until it is stopped or gives up."""
         try:

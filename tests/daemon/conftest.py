@@ -6,7 +6,7 @@ import trio.testing
 from tests.daemon.house import fast_clock
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def clock() -> trio.testing.MockClock:
     """Handed to trio by pytest-trio, which takes any clock among the fixtures."""
     return fast_clock()

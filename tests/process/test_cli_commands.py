@@ -252,7 +252,7 @@ def test_a_job_that_fails_decides_the_code(home, daemon):
     }  # fmt: skip
     ran = keep(home, "get", "civitai:1", "--wait")
     assert ran.code == 1
-    assert "failed, the hash is wrong" in ran.stderr
+    assert "failed, the hash is wrong\n  do something\n" in ran.stderr
     ran = keep(home, "get", "civitai:1", "--wait", "--json")
     assert ran.json["jobs"][0]["error"]["code"] == "corrupt"
 

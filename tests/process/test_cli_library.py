@@ -137,13 +137,33 @@ async def test_a_canceled_call_is_canceled_in_the_daemon(socket):
             assert session.open_calls == set()
 
 
-async def test_a_deadline_on_trio(socket):
+async def test_a_deadline_on_trio(socket, mock_clock):
     with FakeDaemon(socket) as daemon:
         daemon.unanswered.add(methods.DAEMON_PING)
+        async with aio.open_client(socket) as keeper, trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def wait_in_vain() -> None:
+                with pytest.raises(ModelkeepError) as caught:
+                    await keeper.call(methods.DAEMON_PING, deadline_s=20.0)
+                assert caught.value.code == "deadline"
+
+            await trio.to_thread.run_sync(daemon.wait_called, methods.DAEMON_PING)
+            mock_clock.jump(21.5)
+
+
+async def test_what_is_raised_inside_comes_out_as_it_was(socket):
+    with pytest.raises(NoDaemon):
         async with aio.open_client(socket) as keeper:
-            with pytest.raises(ModelkeepError) as caught:
-                await keeper.call(methods.DAEMON_PING, deadline_s=-0.9)
-            assert caught.value.code == "deadline"
+            await keeper.status()
+    with FakeDaemon(socket), pytest.raises(KeyError, match="mine"):
+        await raise_inside(socket)
+
+
+async def raise_inside(socket: str) -> None:
+    async with aio.open_client(socket) as keeper:
+        await keeper.status()
+        raise KeyError("mine")
 
 
 async def test_open_calls_fail_when_the_daemon_goes_and_the_next_connects_again(socket):

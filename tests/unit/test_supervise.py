@@ -17,8 +17,6 @@ from modelkeepd.supervise import (
     Supervisor,
 )
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
-
 Life = Callable[["Part"], Awaitable[None]]
 
 
@@ -72,7 +70,7 @@ def supervisor(services: list[Part], stop: StopRequest | None = None) -> Supervi
 UP_AND_DOWN = ["+store", "+sync", "+rpc", "-rpc", "-sync", "-store"]
 
 
-async def test_a_stop_request_stops_in_exactly_the_reverse_order() -> None:
+async def test_a_stop_request_stops_in_exactly_the_reverse_order(autojump_clock: MockClock) -> None:
     diary: list[str] = []
     supervised = supervisor(parts(diary, "store", "sync", "rpc"))
 
@@ -89,7 +87,7 @@ async def test_a_stop_request_stops_in_exactly_the_reverse_order() -> None:
     assert set(supervised.states.values()) == {"stopped"}
 
 
-async def test_each_is_gone_before_the_next_is_told() -> None:
+async def test_each_is_gone_before_the_next_is_told(autojump_clock: MockClock) -> None:
     diary: list[str] = []
 
     async def slow_to_leave(part: Part) -> None:
@@ -107,7 +105,7 @@ async def test_each_is_gone_before_the_next_is_told() -> None:
     assert trio.current_time() - began == pytest.approx(3)
 
 
-async def test_a_cancel_from_above_stops_in_the_same_order() -> None:
+async def test_a_cancel_from_above_stops_in_the_same_order(autojump_clock: MockClock) -> None:
     diary: list[str] = []
     supervised = supervisor(parts(diary, "store", "sync", "rpc"))
     with trio.move_on_after(5):
@@ -115,7 +113,9 @@ async def test_a_cancel_from_above_stops_in_the_same_order() -> None:
     assert diary == UP_AND_DOWN
 
 
-async def test_an_exception_in_the_ready_call_stops_in_the_same_order() -> None:
+async def test_an_exception_in_the_ready_call_stops_in_the_same_order(
+    autojump_clock: MockClock,
+) -> None:
     diary: list[str] = []
 
     def broken() -> None:
@@ -126,7 +126,9 @@ async def test_an_exception_in_the_ready_call_stops_in_the_same_order() -> None:
     assert diary == UP_AND_DOWN
 
 
-async def test_a_crash_restarts_that_service_alone(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_crash_restarts_that_service_alone(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
     diary: list[str] = []
     part = Part("sync", diary, life=lambda p: crash(p) if len(p.lives) == 1 else forever(p))
     supervised = supervisor([Part("store", diary), part, Part("rpc", diary)])
@@ -138,7 +140,7 @@ async def test_a_crash_restarts_that_service_alone(caplog: pytest.LogCaptureFixt
     assert "broken" in caplog.text, "the traceback is there"
 
 
-async def test_a_service_that_ends_by_itself_is_started_again() -> None:
+async def test_a_service_that_ends_by_itself_is_started_again(autojump_clock: MockClock) -> None:
     diary: list[str] = []
 
     async def short(part: Part) -> None:
@@ -150,7 +152,7 @@ async def test_a_service_that_ends_by_itself_is_started_again() -> None:
     assert len(part.lives) == 2
 
 
-async def test_pauses_grow_and_crashes_long_ago_are_forgiven() -> None:
+async def test_pauses_grow_and_crashes_long_ago_are_forgiven(autojump_clock: MockClock) -> None:
     diary: list[str] = []
 
     async def crash_in_bursts(part: Part) -> None:
@@ -169,7 +171,9 @@ async def test_pauses_grow_and_crashes_long_ago_are_forgiven() -> None:
     assert pauses[4:7] == pytest.approx([FIRST_DELAY_S * 2**n for n in range(1, 4)])
 
 
-async def test_an_essential_service_that_keeps_crashing_ends_the_daemon() -> None:
+async def test_an_essential_service_that_keeps_crashing_ends_the_daemon(
+    autojump_clock: MockClock,
+) -> None:
     diary: list[str] = []
     part = Part("sync", diary, life=crash, essential=True)
     supervised = supervisor([Part("store", diary), part, Part("rpc", diary)])
@@ -180,7 +184,9 @@ async def test_an_essential_service_that_keeps_crashing_ends_the_daemon() -> Non
     assert supervised.states["sync"] == "failed"
 
 
-async def test_another_service_that_keeps_crashing_is_tried_now_and_then() -> None:
+async def test_another_service_that_keeps_crashing_is_tried_now_and_then(
+    autojump_clock: MockClock,
+) -> None:
     diary: list[str] = []
     part = Part("watcher", diary, life=crash)
     supervised = supervisor([part])
@@ -199,7 +205,9 @@ async def refuse(part: Part) -> None:
     raise OSError("the port is taken")
 
 
-async def test_an_essential_service_that_can_not_start_ends_the_start() -> None:
+async def test_an_essential_service_that_can_not_start_ends_the_start(
+    autojump_clock: MockClock,
+) -> None:
     diary: list[str] = []
     services = parts(diary, "store", "sync", "rpc")
     services[1] = Part("sync", diary, start=refuse, essential=True)
@@ -210,7 +218,9 @@ async def test_an_essential_service_that_can_not_start_ends_the_start() -> None:
     assert len(services[1].lives) == 1
 
 
-async def test_another_service_that_can_not_start_does_not_hold_up_the_rest() -> None:
+async def test_another_service_that_can_not_start_does_not_hold_up_the_rest(
+    autojump_clock: MockClock,
+) -> None:
     diary: list[str] = []
     services = parts(diary, "store", "watcher", "rpc")
     services[1] = Part("watcher", diary, start=refuse)
@@ -225,7 +235,9 @@ async def test_another_service_that_can_not_start_does_not_hold_up_the_rest() ->
     assert seen == {"store": "running", "watcher": "restarting", "rpc": "running"}
 
 
-async def test_a_service_that_returns_before_it_was_ready_has_failed() -> None:
+async def test_a_service_that_returns_before_it_was_ready_has_failed(
+    autojump_clock: MockClock,
+) -> None:
     class Hasty(Part):
         async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
             await trio.lowlevel.checkpoint()
@@ -236,7 +248,9 @@ async def test_a_service_that_returns_before_it_was_ready_has_failed() -> None:
 
 
 @pytest.mark.parametrize("way", ["request", "cancel"])
-async def test_a_start_that_hangs_does_not_keep_the_daemon_from_stopping(way: str) -> None:
+async def test_a_start_that_hangs_does_not_keep_the_daemon_from_stopping(
+    way: str, autojump_clock: MockClock
+) -> None:
     diary: list[str] = []
     supervised = supervisor([Part("store", diary), Part("sync", diary, start=forever)])
     ready: list[bool] = []
@@ -251,7 +265,7 @@ async def test_a_start_that_hangs_does_not_keep_the_daemon_from_stopping(way: st
     assert not ready
 
 
-async def test_a_stop_during_the_pause_after_a_crash_is_at_once() -> None:
+async def test_a_stop_during_the_pause_after_a_crash_is_at_once(autojump_clock: MockClock) -> None:
     diary: list[str] = []
     supervised = supervisor([Part("sync", diary, life=crash)])
     async with trio.open_nursery() as nursery:
@@ -264,7 +278,7 @@ async def test_a_stop_during_the_pause_after_a_crash_is_at_once() -> None:
 
 
 async def test_one_that_fails_while_stopping_does_not_disturb_the_others(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
     diary: list[str] = []
 

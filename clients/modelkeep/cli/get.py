@@ -90,8 +90,6 @@ def _wait(daemon: Connection, answer: dict[str, Any], out: Output) -> int:
         for job in results:
             if job["state"] == "done":
                 out.line(_path(job))
-            elif job["error"] and job["error"].get("hint"):
-                out.note(job["error"]["hint"])
     gone = [errors.NOT_FOUND] * (len(ids) - len(ended))
     return jobs.exit_code(
         [problem["code"] for problem in problems] + [jobs.result_of(job) for job in results] + gone

@@ -35,7 +35,7 @@ COLUMNS: tuple[Column, ...] = (
     ("DONE", "share", "text"),
     ("SIZE", "size_bytes", "size"),
     ("NAME", "name", "wide"),
-    ("REF", "ref", "text"),
+    ("REF", "ref", "spare"),
     ("NOTE", "note", "wide"),
 )
 
@@ -86,12 +86,14 @@ def note(job: Job) -> str:
 
 
 def change_line(job: Job, out: Output) -> str:
-    """A job's new state in one line."""
+    """A job's new state in one line; when it failed, what to do in a second one."""
     name = f"{'job ' + str(job['id']) if job['id'] else 'owned'} {text.safe(job['name'])}"
     if job["state"] == "done" and job["path"]:
         return f"{name}: {out.state('done')}, {text.safe(job['path'])}"
     why = note(job) if job["state"] not in RUNNING else ""
-    return f"{name}: {out.state(job['state'])}" + (f", {text.safe(why)}" if why else "")
+    line = f"{name}: {out.state(job['state'])}" + (f", {text.safe(why)}" if why else "")
+    hint = job["error"].get("hint") if job["error"] else None
+    return f"{line}\n  {text.safe(hint)}" if hint else line
 
 
 def follow(

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from modelkeep_protocol.errors import ModelkeepError
 
-    # title, key of the row, kind: text, wide (gives way first), size, count, time, yes, state
+    # title, key of the row, kind: text, spare and wide (give way, in this order), size, count,
+    # time, yes, state
     Column = tuple[str, str, str]
 
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
@@ -33,7 +34,8 @@ _STATE_STYLES = {
     "canceled": "dim", "queued": "dim",
 }  # fmt: skip
 _RIGHT = frozenset(("size", "count"))
-_MIN_WIDE = 12
+# kinds that give way, down to so many columns
+_GIVING = (("spare", 10), ("wide", 16))
 
 
 class Output:
@@ -142,15 +144,16 @@ class Output:
             self.line("  ".join(cells).rstrip())
 
     def _narrow(self, columns: Sequence[Column], widths: list[int]) -> None:
-        """Take columns too many from the widest column that may give."""
+        """Take what is too much from the widest column that may give."""
         too_many = sum(widths) + 2 * (len(widths) - 1) - self.columns
-        while too_many > 0:
-            wide = [n for n, column in enumerate(columns) if column[2] == "wide"]
-            widest = max(wide, key=lambda n: widths[n], default=-1)
-            if widest < 0 or widths[widest] <= _MIN_WIDE:
-                return
-            widths[widest] -= 1
-            too_many -= 1
+        for kind, least in _GIVING:
+            giving = [n for n, column in enumerate(columns) if column[2] == kind]
+            while giving and too_many > 0:
+                widest = max(giving, key=lambda n: widths[n])
+                if widths[widest] <= least:
+                    break
+                widths[widest] -= 1
+                too_many -= 1
 
     # -- words --------------------------------------------------------------------------------
 

@@ -17,8 +17,8 @@ COLUMNS: tuple[Column, ...] = (
     ("REF", "ref", "text"),
     ("NAME", "name", "wide"),
     ("TYPE", "type", "text"),
-    ("BASE", "base_model", "text"),
-    ("CREATOR", "creator", "wide"),
+    ("BASE", "base_model", "spare"),
+    ("CREATOR", "creator", "spare"),
     ("DOWNLOADS", "downloads", "count"),
     ("SIZE", "size_bytes", "size"),
     ("OWNED", "owned", "yes"),
@@ -27,7 +27,13 @@ WIDE_COLUMNS: tuple[Column, ...] = (
     *COLUMNS,
     ("UPDATED", "updated_ms", "time"),
     ("NSFW", "nsfw_level", "count"),
-    ("TAGS", "tags", "wide"),
+    ("TAGS", "tags", "spare"),
+)
+
+FACETS: tuple[Column, ...] = (
+    ("FACET", "facet", "text"),
+    ("VALUE", "value", "text"),
+    ("MODELS", "models", "count"),
 )
 
 
@@ -49,9 +55,14 @@ def run(args: dict[str, Any], out: Output) -> int:
     items = page["items"]
     out.table(WIDE_COLUMNS if out.verbose else COLUMNS, items)
     if args["facets"] and not out.quiet:
-        for name, counts in page.get("facets", {}).items():
-            for value, number in counts.items():
-                out.fields(name, value, number)
+        out.table(
+            FACETS,
+            [
+                {"facet": name, "value": value, "models": number}
+                for name, counts in page.get("facets", {}).items()
+                for value, number in counts.items()
+            ],
+        )
     if not page["total"]:
         out.note("nothing found; modelkeep help query shows how to ask")
         return 0

@@ -91,7 +91,8 @@ def _versions(versions: list[dict[str, Any]], out: Output) -> None:
         for file in version["files"]:
             out.line(_file(file, out))
     if len(shown) < len(versions):
-        out.note(f"{len(versions) - len(shown)} older versions: modelkeep show -v")
+        older = text.counted(len(versions) - len(shown), "older version")
+        out.note(f"{older}: modelkeep show -v")
 
 
 def _file(file: dict[str, Any], out: Output) -> str:
@@ -117,7 +118,7 @@ def _description(description: str, out: Output) -> None:
     for line in kept:
         out.line(line if out.verbose else text.cut(line, 4 * out.columns))
     if len(kept) < len(lines):
-        out.note(f"… {len(lines) - len(kept)} more lines: modelkeep show -v")
+        out.note(f"… {text.counted(len(lines) - len(kept), 'more line')}: modelkeep show -v")
 
 
 VERBS = {

@@ -33,7 +33,8 @@ def run(args: dict[str, Any], out: Output) -> int:
                 return errors.EXIT_INTERRUPTED
     if out.json:
         out.document({"runs": runs})
-    else:
+    elif not (args["wait"] and out.is_terminal and not out.quiet):
+        # where the progress was seen, the end of it was too
         _print(runs, out)
         if not args["wait"]:
             out.hint("follow it to its end: modelkeep sync --wait")

@@ -65,6 +65,8 @@ class Stream:
 
     async def ready(self) -> None:
         """Wait until an item may be sent."""
+        # with much credit nothing else would wait: the pump must have its turn between items
+        await trio.lowlevel.checkpoint()
         while self._credit == 0:
             self._given = trio.Event()
             await self._given.wait()

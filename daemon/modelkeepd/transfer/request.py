@@ -65,7 +65,7 @@ def find_files(
             "name a model, e.g. civitai:1102, a hub's URL, or sha256:HEX",
         )
     if reference.sha256:
-        rows = _query(db, "WHERE f.sha256 = ? ORDER BY f.file_key", reference.sha256)
+        rows = _query(db, "WHERE f.sha256 = ? ORDER BY f.gone_ms IS NOT NULL, f.file_key", reference.sha256)
         if not rows:
             raise ModelkeepError(
                 errors.NOT_FOUND,
@@ -138,7 +138,9 @@ def _files_of(db: apsw.Connection, reference: Reference) -> list[Offered]:
         )
     files = _query(
         db,
-        "WHERE m.model_key = ? ORDER BY v.position, f.is_primary DESC, f.file_key",
+        # a file or version the hub lists no longer is fetched only when nothing else is left
+        "WHERE m.model_key = ? ORDER BY f.gone_ms IS NOT NULL OR v.gone_ms IS NOT NULL,"
+        " v.position, f.is_primary DESC, f.file_key",
         model[0],
     )
     ref = model_ref(hub, model_id)

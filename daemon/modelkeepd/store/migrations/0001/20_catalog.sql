@@ -15,7 +15,7 @@ CREATE TABLE model (
   owned INTEGER NOT NULL DEFAULT 0,              -- 1: some file of it is present in the library (library's units keep it)
   first_seen_ms INTEGER NOT NULL, seen_ms INTEGER NOT NULL,
   changed_seq INTEGER NOT NULL,                  -- seq of the event that reported the last change; search follows it
-  doc_hash BLOB NOT NULL,                        -- of the raw document (canonical), tells "unchanged"
+  doc_hash BLOB NOT NULL,                        -- of the raw bytes; equal means unchanged
   UNIQUE (hub, hub_id)) STRICT;
 CREATE INDEX model_changed ON model (changed_seq);
 CREATE TABLE version (
