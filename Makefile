@@ -20,11 +20,11 @@ demo: $(STAMP)
 test: $(STAMP)
 ifdef COVERAGE
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q -m "not system and not nightly"
+	$(BIN)/coverage run -m pytest -q -n auto -m "not system and not nightly"
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 else
-	$(BIN)/python -m pytest -q -m "not system and not nightly"
+	$(BIN)/python -m pytest -q -n auto -m "not system and not nightly"
 endif
 
 test-system: $(STAMP)

@@ -1,12 +1,12 @@
-"""Time runs fast for the whole daemon in process."""
+"""Time that runs fast, for tests of the whole daemon in process."""
 
 import pytest
-import trio.testing
+from trio.testing import MockClock
 
-from tests.daemon.house import fast_clock
+from tests.daemon.house import RATE
 
 
-@pytest.fixture(autouse=True)
-def clock() -> trio.testing.MockClock:
-    """Handed to trio by pytest-trio, which takes any clock among the fixtures."""
-    return fast_clock()
+@pytest.fixture
+def fast_time() -> MockClock:
+    """Handed to trio by pytest-trio, which takes a clock among a test's arguments."""
+    return MockClock(rate=RATE)

@@ -1,7 +1,7 @@
 """The whole daemon inside a test: real socket, real database, real folders, a hub beside it.
 
-Time runs faster here than outside (``RATE``), for the waits between tries and nothing else: a
-test never waits for a length of time, only for what it wants to see.
+With the fixture ``fast_time`` time runs faster here than outside (``RATE``), for the waits between
+tries and nothing else: a test never waits for a length of time, only for what it wants to see.
 """
 
 import logging
@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import apsw
 import trio
-import trio.testing
 
 from modelkeep.aio import AsyncClient, open_client
 from modelkeep_protocol import schema
@@ -51,11 +50,6 @@ class FastClocks(Clocks):
 
     def boot(self) -> float:
         return self._gone_s()
-
-
-def fast_clock() -> trio.testing.MockClock:
-    """Trio's clock for these tests; a fixture hands it to pytest-trio."""
-    return trio.testing.MockClock(rate=RATE)
 
 
 class House:

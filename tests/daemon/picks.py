@@ -37,7 +37,13 @@ def pick_of(document: dict[str, Any], number: int = 0) -> Pick:
     sha256 = str(file["hashes"].get("SHA256", "")).lower()
     size_bytes = round(float(file["sizeKB"]) * 1024)
     return Pick(
-        ref, f"civitai:{document['id']}", version["id"], file["id"], file["name"], sha256, size_bytes
+        ref,
+        f"civitai:{document['id']}",
+        version["id"],
+        file["id"],
+        file["name"],
+        sha256,
+        size_bytes,
     )
 
 

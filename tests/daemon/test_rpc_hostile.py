@@ -217,8 +217,10 @@ async def bombard(path: Path, connect: Connect, frames: int, seed: int) -> None:
         for _ in range(frames // 200):
             random_frames = [source.randbytes(source.choice((1, 3, 20, 200))) for _ in range(100)]
             answers = await answered(peer, random_frames)
-            assert len(answers) == 100
-            assert all(answer["code"] == "invalid" for answer in answers)
+            # a stream of an earlier round may end meanwhile
+            refused = [answer for answer in answers if answer["id"] is None]
+            assert len(refused) == 100
+            assert all(answer["code"] == "invalid" for answer in refused)
             damaged = []
             for _ in range(100):
                 frame = bytearray(source.choice(recorded))
@@ -235,8 +237,7 @@ async def test_random_and_damaged_frames_are_answered_by_errors(
     path: Path, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     await bombard(path, connect, frames=20_000, seed=20261122)
-    # damaged calls that still are calls reach handlers that are not there
-    assert {record.message for record in caplog.records} <= {"call failed"}
+    assert caplog.records == []
 
 
 @pytest.mark.nightly

@@ -20,7 +20,7 @@ from modelkeepd.settings import Library as LibrarySettings
 from modelkeepd.settings import LibraryRoot
 from modelkeepd.store import Durability, EventRow, Store, Tx, open_store, read_events
 
-DEADLINE_S = 20.0
+DEADLINE_S = 30.0
 """Only a hanging test waits this long."""
 
 

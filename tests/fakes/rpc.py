@@ -13,7 +13,8 @@ from typing import Any
 import trio
 import zmq
 
-from modelkeep_protocol import codec, schema
+from modelkeep_protocol import codec, errors, schema
+from modelkeep_protocol.errors import ModelkeepError
 from modelkeep_protocol.session import ClientSession
 from modelkeepd.rpc.server import Handler, RpcService
 
@@ -29,7 +30,7 @@ def all_handlers(own: Mapping[str, Handler] | None = None) -> dict[str, Handler]
     """A handler for each method: the test's own ones, pings answered, the rest refused."""
 
     def unused(params: Any) -> schema.Empty:
-        raise NotImplementedError(type(params).__name__)
+        raise ModelkeepError(errors.CONFLICT, f"nothing for {type(params).__name__} here")
 
     handlers: dict[str, Handler] = dict.fromkeys(schema.METHODS, unused)
     handlers["daemon.ping"] = lambda _params: schema.Pong(1)

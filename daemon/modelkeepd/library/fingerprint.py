@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 EDGE_BYTES = 64 << 10
 CHUNK_BYTES = 1 << 20
+LOOK_BYTES = 256 << 20
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -88,6 +89,11 @@ def _read_at(handle: int, offset: int, length: int) -> bytes:
     return b"".join(parts)
 
 
+def _altered(handle: int, before: Stamp) -> bool:
+    status = os.fstat(handle)
+    return status.st_nlink == 0 or Stamp.of(status) != before
+
+
 def read_hashes(path: str, check: Callable[[], None] = lambda: None) -> Hashes:
     """Fingerprint and sha256 of one file in one sequential read.
 
@@ -106,8 +112,9 @@ def read_hashes(path: str, check: Callable[[], None] = lambda: None) -> Hashes:
             check()
             whole.update(view[:count])
             done += count
-            if done > before.size_bytes:
-                break
+            # Given up early when it grows, or is replaced or deleted, in the middle of a long read.
+            if done > before.size_bytes or (done % LOOK_BYTES < count and _altered(handle, before)):
+                raise ChangedWhileRead(f"{path!r} changed while it was read")
         head = _read_at(handle, 0, EDGE_BYTES)
         tail_at = max(len(head), before.size_bytes - EDGE_BYTES)
         tail = _read_at(handle, tail_at, before.size_bytes - tail_at)

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 SLICE = 256
 RETRY_MS = 600_000
 CHANGED_RETRY_MS = 10_000
+LARGEST_BYTES = 1 << 40
+"""No model is larger; a sparse file that claims to be would be read for hours."""
 PORTION_BYTES = 4 << 20
 PORTION_FILES = 16
 LINGER_S = 0.05
@@ -64,6 +66,8 @@ def read_task(task: Task, check: Callable[[], None]) -> Result:
     try:
         if task.hashed:
             return Result(task, edges=quick_fingerprint(path))
+        if task.size_bytes > LARGEST_BYTES:
+            return Result(task, trouble=f"it is larger than {LARGEST_BYTES >> 40} TiB")
         hashes = read_hashes(path, check)
     except ChangedWhileRead:
         return Result(task, trouble="it changes while it is read", changed=True)
@@ -85,7 +89,8 @@ def next_tasks(db: apsw.Connection, now_ms: int) -> list[Task]:
         " LEFT JOIN library_root r USING (root_id)"
         " WHERE l.state = 'present' AND (sha256 IS NULL OR fingerprint IS NULL)"
         " AND (retry_ms IS NULL OR retry_ms <= ?) AND (r.state IS NULL OR r.state = 'online')"
-        f" ORDER BY file_id LIMIT {SLICE}",
+        # Small ones first: most files are known soon, and the largest hold up nobody.
+        f" ORDER BY size_bytes LIMIT {SLICE}",
         (now_ms,),
     ).fetchall()
     return [Task(file_id, path, bool(hashed), size) for file_id, path, hashed, size in rows]
@@ -96,9 +101,12 @@ def portions(tasks: Sequence[Task]) -> Iterator[list[Task]]:
     portion: list[Task] = []
     total_bytes = 0
     for task in tasks:
-        total_bytes += task.size_bytes
+        if portion and total_bytes + task.size_bytes > PORTION_BYTES:
+            yield portion  # the result of a small file never waits for a large one
+            portion, total_bytes = [], 0
         portion.append(task)
-        if total_bytes >= PORTION_BYTES or len(portion) >= PORTION_FILES:
+        total_bytes += task.size_bytes
+        if len(portion) == PORTION_FILES:
             yield portion
             portion, total_bytes = [], 0
     if portion:
@@ -118,17 +126,15 @@ def keep_results(tx: Tx, results: Sequence[Result]) -> list[str]:
     unsettled: list[str] = []
     for each in results:
         task = each.task
+        kept = False
         if each.hashes is not None:
-            if not record_hashes(tx, task.file_id, task.path, each.hashes, each.verdict):
-                record_trouble(tx, task.file_id, "it changed", tx.now_ms + CHANGED_RETRY_MS)
-                unsettled.append(task.path)
+            kept = record_hashes(tx, task.file_id, task.path, each.hashes, each.verdict)
         elif each.edges is not None:
-            if not record_fingerprint(tx, task.file_id, *each.edges):
-                record_trouble(tx, task.file_id, "it changed", tx.now_ms + CHANGED_RETRY_MS)
-                unsettled.append(task.path)
-        else:
-            delay = CHANGED_RETRY_MS if each.changed else RETRY_MS
-            record_trouble(tx, task.file_id, each.trouble or "unreadable", tx.now_ms + delay)
+            kept = record_fingerprint(tx, task.file_id, *each.edges)
+        if not kept:
+            delay_ms = CHANGED_RETRY_MS if each.changed or not each.trouble else RETRY_MS
+            trouble = each.trouble or "it changed since it was read"
+            record_trouble(tx, task.file_id, trouble, tx.now_ms + delay_ms)
             unsettled.append(task.path)
     return unsettled
 

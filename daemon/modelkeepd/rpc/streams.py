@@ -91,10 +91,11 @@ class EventReader:
             if is_gap(place, epoch=place.epoch, oldest=first_seq(db), newest=newest):
                 return _Rows([], newest, fresh=True)
             found = read_events(db, seq, topics=topics, limit=limit)
-            if len(found) == limit:
-                return _Rows(found, found[-1].seq)  # there may be more behind a full page
-            # a short one has seen all there was, and perhaps what was written since
-            return _Rows(found, max(newest, found[-1].seq if found else 0))
+            # a commit can be read before it is announced; a cursor on it would be ahead of the log
+            announced = [row for row in found if row.seq <= newest]
+            if len(announced) == limit:
+                return _Rows(announced, announced[-1].seq)  # there may be more behind a full page
+            return _Rows(announced, newest)
 
         return await self._store.read(query)
 

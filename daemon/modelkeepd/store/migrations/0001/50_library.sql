@@ -33,7 +33,7 @@ CREATE INDEX library_file_inode ON library_file (inode, size_bytes);
 CREATE INDEX library_file_sha256 ON library_file (sha256) WHERE sha256 IS NOT NULL;
 CREATE INDEX library_file_fingerprint ON library_file (fingerprint, state) WHERE fingerprint IS NOT NULL;
 CREATE INDEX library_file_model ON library_file (model_key) WHERE model_key IS NOT NULL;
-CREATE INDEX library_file_unhashed ON library_file (retry_ms)
+CREATE INDEX library_file_unhashed ON library_file (size_bytes, retry_ms)
   WHERE state = 'present' AND (sha256 IS NULL OR fingerprint IS NULL);
 CREATE TABLE library_expected (                  -- paths that a download is placing just now
   path TEXT PRIMARY KEY, since_ms INTEGER NOT NULL) STRICT;
