@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -82,12 +83,21 @@ def measure(home: Path, size: Size) -> list[dict[str, Any]]:
         results.append(memory(daemon, size))
         results += idling(daemon, size)
         stop(daemon)
+    with tempfile.TemporaryDirectory(prefix="mk-load-") as copy:
+        # a copy: what is left is a home in the midst of a sync
+        shutil.copytree(home, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("run"))
+        results += loaded(Path(copy), size)
+    return results
+
+
+def loaded(home: Path, size: Size) -> list[dict[str, Any]]:
+    """The load, with a hub of its own."""
     # the newest models are the large files: the first page of the sync brings them
     hub_options = ("--models", str(SYNCED_MODELS), "--seed", "21")
     large = [f"--large-file={FILE_BYTES}"] * FILES
     with hub_process(*hub_options, *large) as hub, quiet_daemon(home, hub.url) as daemon:
         until_indexed(daemon, size)
-        results += Load(daemon, hub, size).run()
+        results = Load(daemon, hub, size).run()
         stop(daemon)
     return results
 
@@ -117,7 +127,8 @@ def row(
 @contextmanager
 def quiet_daemon(home: Path, hub_url: str = "http://127.0.0.1:9") -> Iterator[LivingDaemon]:
     """A started one that syncs nothing by itself."""
-    with living_daemon(home, hub_url, settings=["[sync]", "auto = false"]) as daemon:
+    settings = [f"parallel_files = {FILES}", "[sync]", "auto = false"]
+    with living_daemon(home, hub_url, settings=settings) as daemon:
         yield daemon
 
 
@@ -344,7 +355,7 @@ class Load:
         refs = daemon.until(self._large_refs, "the large files are listed")
         jobs = daemon.call("transfer.get", refs=refs)["jobs"]
         began, cpu = time.monotonic(), cpu_s(pid)
-        mixes = [query_mix(seed) for seed in range(SEARCHERS)]
+        mixes = [query_mix(seed=1 + seed) for seed in range(SEARCHERS)]
         loops = [
             threading.Thread(target=self._repeat, args=("ping", 0.01, itertools.repeat({}))),
             threading.Thread(target=self._repeat, args=("status", 0.5, itertools.repeat({}))),
@@ -369,7 +380,7 @@ class Load:
         took_s = time.monotonic() - began
         if self._failures:
             raise SystemExit(f"a call failed under load: {self._failures[0]!r}")
-        if any(job["state"] != "done" for job in done):
+        if not done or any(job["state"] != "done" for job in done):
             raise SystemExit(f"downloads failed: {[job['error'] for job in done]}")
         run = daemon.call("sync.status")["runs"][0]
         busy = (cpu_s(pid) - cpu) / took_s * 100
@@ -414,7 +425,7 @@ class Load:
             "transfer.list", ids=[job["id"] for job in jobs]
         )["jobs"]
         over = all(job["state"] in ("done", "failed", "quarantined") for job in found)
-        return found if over else None
+        return found if over or self._failures else None
 
     def _repeat(self, kind: str, pause_s: float, params: Iterator[dict[str, Any]]) -> None:
         method = {"ping": "daemon.ping", "status": "daemon.status", "search": "catalog.search"}

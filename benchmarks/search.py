@@ -155,7 +155,7 @@ def bare(folder: Path) -> Callable[[str], int]:
         result = searcher.search(built[text], LIMIT)
         addresses = [address for _, address in result.hits]
         if addresses:
-            searcher.fast_field_values("model_key", addresses)
+            searcher.fast_field_values("hit", addresses)
         return int(result.count)  # type: ignore[attr-defined]  # missing in its stubs
 
     return search

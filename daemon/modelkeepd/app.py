@@ -18,6 +18,7 @@ import trio
 from modelkeep_protocol.paths import Paths
 from modelkeepd import exit_codes, logs, platform
 from modelkeepd.clocks import Clocks
+from modelkeepd.secrets import BadSecret, load_token
 from modelkeepd.settings import BadSettings, Settings, load_settings
 from modelkeepd.store import StoreError, open_store
 from modelkeepd.supervise import StopRequest
@@ -34,7 +35,9 @@ def main(paths: Paths, flags: Sequence[str], *, check_only: bool = False) -> int
     os.umask(0o077)
     try:
         settings, warnings = load_settings(Path(paths.config_file), flags=flags)
-    except BadSettings as exc:
+        if settings.hubs.civitai.enabled:
+            load_token("civitai", Path(paths.config_dir))  # to refuse a bad one before anything
+    except (BadSettings, BadSecret) as exc:
         print(f"modelkeepd: {exc}", file=sys.stderr)
         return exit_codes.CONFIG
     logs.configure(settings.log.level, settings.log.format)
@@ -92,7 +95,6 @@ async def serve(
         nursery.start_soon(_leave_in_time, stop)
         async with open_daemon(paths, settings, warnings, stop, clocks) as daemon:
             late = await daemon.supervisor.run(on_ready=functools.partial(_ready, daemon))
-            platform.notify("STOPPING=1")
         nursery.cancel_scope.cancel(reason="stopped")
     log.info("stopped", extra={"facts": {"reason": stop.reason}})
     if late:
@@ -142,6 +144,7 @@ async def _watch_signals(
 async def _leave_in_time(stop: StopRequest) -> None:
     """Trio can't kill a task that ignores its cancellation, nor a thread that hangs."""
     await stop.wait()
+    platform.notify("STOPPING=1")
     await trio.sleep(STOP_LIMIT_S)
     log.error("stopping took too long; leaving", extra={"facts": {"limit_s": STOP_LIMIT_S}})
     logging.shutdown()

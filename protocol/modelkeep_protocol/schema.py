@@ -37,10 +37,14 @@ class Problem(Struct, frozen=True, omit_defaults=True):
 
 
 class Pong(Struct, frozen=True):
+    """The daemon's clock when it answered."""
+
     at_ms: int
 
 
 class DaemonStatus(Struct, frozen=True):
+    """The process itself."""
+
     version: str
     pid: int
     uptime_s: float
@@ -52,6 +56,8 @@ class DaemonStatus(Struct, frozen=True):
 
 
 class CatalogStatus(Struct, frozen=True):
+    """What of the hubs is mirrored."""
+
     models: int
     versions: int
     files: int
@@ -60,6 +66,8 @@ class CatalogStatus(Struct, frozen=True):
 
 
 class QueueStatus(Struct, frozen=True):
+    """Downloads, counted by what they do."""
+
     active: int
     waiting: int
     failed: int
@@ -69,6 +77,8 @@ class QueueStatus(Struct, frozen=True):
 
 
 class LibraryStatus(Struct, frozen=True):
+    """Files on disk."""
+
     files: int
     size_bytes: int
     identified: int
@@ -104,6 +114,8 @@ class SyncRun(Struct, frozen=True):
 
 
 class HubStatus(Struct, frozen=True):
+    """One hub as it is used here."""
+
     name: str
     base_url: str
     has_token: bool
@@ -112,6 +124,8 @@ class HubStatus(Struct, frozen=True):
 
 
 class Status(Struct, frozen=True):
+    """Everything at a glance. ``warnings`` are for a person: unknown settings and the like."""
+
     daemon: DaemonStatus
     catalog: CatalogStatus
     queue: QueueStatus
@@ -124,11 +138,15 @@ class Status(Struct, frozen=True):
 
 
 class SyncStart(Struct, frozen=True):
+    """Which hub to sync, and how."""
+
     hub: ShortText = ""  # empty: all
     full: bool = False
 
 
 class SyncRuns(Struct, frozen=True):
+    """One run for each hub asked for."""
+
     runs: list[SyncRun]
 
 
@@ -136,6 +154,8 @@ class SyncRuns(Struct, frozen=True):
 
 
 class Search(Struct, frozen=True):
+    """A query in the language of docs/search.md, and which page of its answer."""
+
     query: Annotated[str, Meta(max_length=20_000)] = ""
     sort: ShortText = ""
     limit: Limit = 20
@@ -144,6 +164,8 @@ class Search(Struct, frozen=True):
 
 
 class SearchItem(Struct, frozen=True):
+    """A model as a line of a list."""
+
     ref: str
     name: str
     hub: str
@@ -160,17 +182,23 @@ class SearchItem(Struct, frozen=True):
 
 
 class SearchPage(Struct, frozen=True, omit_defaults=True):
+    """One page of an answer; ``total`` counts all of it."""
+
     total: int
     items: list[SearchItem]
     facets: dict[str, dict[str, int]] = {}
 
 
 class Show(Struct, frozen=True):
+    """Which model, version or file; ``raw`` adds the hub's own document."""
+
     ref: RefText
     raw: bool = False
 
 
 class FileDetail(Struct, frozen=True):
+    """One file of a version, and where it lies if it is owned."""
+
     ref: str
     name: str
     kind: str
@@ -182,6 +210,8 @@ class FileDetail(Struct, frozen=True):
 
 
 class VersionDetail(Struct, frozen=True):
+    """One version of a model."""
+
     ref: str
     name: str
     base_model: str | None
@@ -219,12 +249,16 @@ class ModelDetail(Struct, frozen=True, omit_defaults=True):
 
 
 class Complete(Struct, frozen=True):
+    """What to complete, and what stands there already."""
+
     kind: ShortText  # tags, types, creators, bases, jobs, roots, refs
     prefix: ShortText = ""
     limit: Limit = 50
 
 
 class Completions(Struct, frozen=True):
+    """Values that begin with the prefix."""
+
     items: list[str]
 
 
@@ -232,6 +266,8 @@ class Completions(Struct, frozen=True):
 
 
 class Get(Struct, frozen=True):
+    """What to download."""
+
     refs: Annotated[list[RefText], Meta(min_length=1, max_length=10_000)]
     file: ShortText = ""  # pattern of file names; empty: the primary file
     to: PathText = ""  # folder; empty: by layout and type
@@ -262,12 +298,16 @@ class Job(Struct, frozen=True):
 
 
 class GetResult(Struct, frozen=True):
+    """A job for each file, an error for each reference that has none."""
+
     jobs: list[Job]
     errors: list[Problem]
     total_bytes: int
 
 
 class ListJobs(Struct, frozen=True):
+    """Which jobs to list; empty lists stand for all."""
+
     ids: Ids = []
     states: Annotated[list[ShortText], Meta(max_length=20)] = []
     limit: Limit = 100
@@ -275,6 +315,8 @@ class ListJobs(Struct, frozen=True):
 
 
 class Jobs(Struct, frozen=True):
+    """Jobs in queue order; ``total`` counts those of other pages too."""
+
     jobs: list[Job]
     total: int = 0
 
@@ -287,6 +329,8 @@ class PickJobs(Struct, frozen=True):
 
 
 class MoveJobs(Struct, frozen=True):
+    """Jobs and the priority they get; higher goes first."""
+
     ids: Ids
     priority: Annotated[int, Meta(ge=-100, le=100)]
 
@@ -295,6 +339,8 @@ class MoveJobs(Struct, frozen=True):
 
 
 class ListFiles(Struct, frozen=True):
+    """Which files to list; empty texts stand for all."""
+
     text: ShortText = ""  # part of the path
     state: ShortText = ""
     root: PathText = ""
@@ -303,6 +349,8 @@ class ListFiles(Struct, frozen=True):
 
 
 class LibraryFile(Struct, frozen=True):
+    """A file on disk and what is known of it."""
+
     path: str
     size_bytes: int
     sha256: str | None
@@ -314,11 +362,15 @@ class LibraryFile(Struct, frozen=True):
 
 
 class LibraryFiles(Struct, frozen=True):
+    """One page of files."""
+
     items: list[LibraryFile]
     total: int
 
 
 class Root(Struct, frozen=True):
+    """One watched folder."""
+
     path: str
     layout: str
     state: str
@@ -329,19 +381,27 @@ class Root(Struct, frozen=True):
 
 
 class Roots(Struct, frozen=True):
+    """All watched folders."""
+
     items: list[Root]
 
 
 class AddRoot(Struct, frozen=True):
+    """A folder to watch."""
+
     path: PathText
     layout: ShortText = "auto"
 
 
 class PickRoot(Struct, frozen=True):
+    """One watched folder, or all."""
+
     path: PathText = ""  # empty: all
 
 
 class ScanCounts(Struct, frozen=True):
+    """What one walk found, against what was known."""
+
     path: str
     seen: int
     new: int
@@ -352,6 +412,8 @@ class ScanCounts(Struct, frozen=True):
 
 
 class ScanResult(Struct, frozen=True):
+    """One walk for each folder."""
+
     items: list[ScanCounts]
 
 
@@ -359,6 +421,8 @@ class ScanResult(Struct, frozen=True):
 
 
 class ReadEvents(Struct, frozen=True):
+    """Where to read on in the event log."""
+
     since: ShortText = ""  # a cursor; empty: from now on
     topics: Annotated[list[ShortText], Meta(max_length=20)] = []
     limit: Limit = 100
@@ -366,11 +430,15 @@ class ReadEvents(Struct, frozen=True):
 
 
 class WatchEvents(Struct, frozen=True):
+    """Where to follow the event log from."""
+
     since: ShortText = ""
     topics: Annotated[list[ShortText], Meta(max_length=20)] = []
 
 
 class Event(Struct, frozen=True):
+    """One fact. Which kinds there are stands in ``events``."""
+
     cursor: str
     at_ms: int
     topic: str

@@ -69,7 +69,7 @@ class House:
         """Ask again and again until the answer is true; that answer."""
         found: Any = None
         with trio.move_on_after(LIMIT_S):
-            while not (found := await holds()):
+            while not (found := await holds()):  # noqa: ASYNC110
                 await trio.sleep(0.02 * RATE)
             return found  # type: ignore[no-any-return]
         raise AssertionError(f"{what}: it never came to that; last seen: {found!r}")

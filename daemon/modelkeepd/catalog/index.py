@@ -10,7 +10,6 @@ import ctypes
 import errno
 import json
 import logging
-import math
 import shutil
 import stat
 import zlib
@@ -18,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tantivy
 from tantivy import Order, Query
@@ -29,6 +29,7 @@ from modelkeepd.catalog.compiler import (
     build_schema,
     document,
     register_tokenizers,
+    unpacked_hit,
 )
 from modelkeepd.catalog.projection import Projection
 from modelkeepd.catalog.tree import Tree, ranks
@@ -198,8 +199,7 @@ class CatalogIndex:
     def _keys_of(self, query: Query) -> list[int]:
         total = _count(self._searcher.search(query, 1))
         hits = self._searcher.search(query, total, count=False).hits
-        found = self._searcher.fast_field_values("model_key", [address for _, address in hits])
-        return [int(key) for key in found if key is not None]
+        return [key for key, _ in _unpacked(self._searcher, hits)]
 
     def commit(self, marker: Marker) -> None:
         """Make everything since the last commit permanent and visible, with ``marker``."""
@@ -250,15 +250,12 @@ class CatalogIndex:
         with _tantivy_errors("while searching"):
             query = self._compiler.compile(tree)
             if sort == "relevance" and ranks(tree):
-                total, addresses = _by_relevance(searcher, query.scored, limit, offset)
-            else:
-                field, order = _SORT_FIELDS["downloads" if sort == "relevance" else sort]
-                result = searcher.search(
-                    query.found, limit, offset=offset, order_by_field=field, order=order
-                )
-                total, addresses = _count(result), [address for _, address in result.hits]
-            keys = searcher.fast_field_values("model_key", addresses) if addresses else []
-        return Hits(total, [int(key) for key in keys if key is not None])
+                return _by_relevance(searcher, query.scored, limit, offset)
+            field, order = _SORT_FIELDS["downloads" if sort == "relevance" else sort]
+            result = searcher.search(
+                query.found, limit, offset=offset, order_by_field=field, order=order
+            )
+            return Hits(_count(result), [key for key, _ in _unpacked(searcher, result.hits)])
 
     def facets(self, tree: Tree, size: int = 50) -> dict[str, list[tuple[str, int]]]:
         """How many of the found models there are by type and by base model, most first."""
@@ -278,22 +275,30 @@ class CatalogIndex:
             return self._searcher.terms_with_prefix(field, prefix, limit=limit)
 
 
-def _by_relevance(
-    searcher: tantivy.Searcher, query: Query, limit: int, offset: int
-) -> tuple[int, list[tantivy.DocAddress]]:
+def _by_relevance(searcher: tantivy.Searcher, query: Query, limit: int, offset: int) -> Hits:
     if offset >= RERANKED:
         result = searcher.search(query, limit, offset=offset)
-        return _count(result), [address for _, address in result.hits]
+        return Hits(_count(result), [key for key, _ in _unpacked(searcher, result.hits)])
     result = searcher.search(query, max(RERANKED, offset + limit))
     hits = result.hits
-    head, tail = hits[:RERANKED], hits[RERANKED : offset + limit]
-    downloads = searcher.fast_field_values("downloads", [a for _, a in head]) if head else []
-    order = sorted(
-        range(len(head)),
-        key=lambda i: -head[i][0] * (1 + 0.1 * math.log10(1 + max(0, downloads[i] or 0))),
+    unpacked = _unpacked(searcher, hits)
+    best = sorted(
+        (-score * factor, place, key)
+        for place, ((score, _), (key, factor)) in enumerate(
+            zip(hits[:RERANKED], unpacked[:RERANKED], strict=True)
+        )
     )
-    addresses = [head[i][1] for i in order] + [address for _, address in tail]
-    return _count(result), addresses[offset : offset + limit]
+    keys = [key for *_, key in best] + [key for key, _ in unpacked[RERANKED:]]
+    return Hits(_count(result), keys[offset : offset + limit])
+
+
+def _unpacked(
+    searcher: tantivy.Searcher, hits: list[tuple[Any, tantivy.DocAddress]]
+) -> list[tuple[int, float]]:
+    if not hits:
+        return []
+    values = searcher.fast_field_values("hit", [address for _, address in hits])
+    return [unpacked_hit(int(value)) for value in values if value is not None]
 
 
 def _count(result: tantivy.SearchResult) -> int:
