@@ -51,6 +51,8 @@ def main(paths: Paths, flags: Sequence[str], *, check_only: bool = False) -> int
         Path(paths.config_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in (paths.state_dir, paths.cache_dir, paths.runtime_dir):
             platform.private_folder(Path(folder))
+        if Path(paths.socket).is_dir():
+            raise IsADirectoryError(f"{paths.socket} is a folder: remove it")
         lock = platform.InstanceLock(Path(paths.lock))
     except platform.AlreadyRunning as exc:
         print(

@@ -19,40 +19,42 @@ TOPICS: dict[str, str] = {
     NODE: "reserved",
 }
 
-# topic -> kind -> what it means; the subject is named first
+# topic -> kind -> what it means: the subject first, then the payload's fields; those in brackets
+# only where they are known
 KINDS: dict[str, dict[str, str]] = {
     MODEL: {
-        "page": "a hub: a page of its catalog was taken in; payload: hub, count, new, changed",
+        "page": "a hub: a page of its catalog was taken in; hub, view, count, new, changed",
     },
     LIBRARY: {
-        "file.added": "a path: a file appeared in a watched folder or was placed there",
-        "file.identified": "a path: its content is known to the catalog; payload: ref, name",
-        "file.moved": "a path: the file was at payload's `from` before",
-        "file.changed": "a path: the content changed",
-        "file.gone": "a path: the file is not there any more",
-        "root.added": "a root: it is watched from now on",
-        "root.removed": "a root: it is no longer watched",
-        "root.offline": "a root: its folder can't be reached; its files are kept in the list",
-        "root.online": "a root: its folder is there again",
-        "root.dirty": "a root: events were lost or may be; it will be walked again",
-        "root.warning": "a root: something about watching it needs a person; payload: message",
-        "scan.finished": "a root: a walk is complete; payload: counts",
+        "file.added": "a path: a file appeared in a watched folder, came back (returned), or was"
+        " placed there by a download (placed); size_bytes, [sha256, ref, name]",
+        "file.identified": "a path: its content is known to the catalog; ref, name, [sha256]",
+        "file.moved": "a path: the file was at `from` before; from, [ref, name]",
+        "file.changed": "a path: the content changed; size_bytes",
+        "file.gone": "a path: the file is not there any more; [ref, name]",
+        "root.added": "a path: that folder is watched from now on; layout",
+        "root.removed": "a path: that folder is no longer watched",
+        "root.offline": "a path: that folder can't be reached, its files are kept in the list;"
+        " root_id, why",
+        "root.online": "a path: that folder is there again; root_id",
+        "root.dirty": "a path: events of that folder were lost or may be, it will be walked again;"
+        " root_id, why",
+        "root.warning": "a path: something about watching that folder needs a person; message",
+        "scan.finished": "a path: a walk of that folder is complete; seen, new, changed, moved,"
+        " gone, skipped",
     },
     TRANSFER: {
-        "job.queued": "a job: it waits for its turn",
-        "job.state": "a job: it moved to payload's `state`",
-        "job.done": "a job: the file is in the library; payload: path, sha256",
-        "job.failed": "a job: it gave up; payload: error",
-        "job.quarantined": "a job: the file was set aside; payload: verdict, reasons",
-        "job.canceled": "a job: it was canceled",
-        "job.warning": "a job: it goes on, with something to know; payload: message",
+        "job.queued": "a job: it waits for its turn; job_id, ref, name, state",
+        "job.state": "a job: it moved to `state`; the same, [path, wait_for, verdict, error]",
+        "job.done": "a job: the file is in the library; the same, path",
+        "job.failed": "a job: it gave up; the same, error: code, message, hint",
     },
     SYNC: {
-        "run.started": "a hub: a crawl began or went on",
-        "run.finished": "a hub: the crawl is complete; payload: counts",
-        "run.failed": "a hub: the crawl gave up for now; payload: error",
-        "run.warning": "a hub: it goes on, with something to know; payload: message",
-        "odd": "a hub: a document did not fit and was kept raw; payload: kind, reason",
+        "run.started": "a hub: a crawl began, or went on (resumed); run_id, kind, resumed",
+        "run.finished": "a hub: the crawl is complete; run_id, pages, seen, new, changed, odd,"
+        " gaps",
+        "run.failed": "a hub: the crawl gave up for now; run_id, code, message, hint",
+        "odd": "a document: it did not fit and was kept raw; kind, reason, odd_id",
     },
     METRICS: {},
     NODE: {},

@@ -117,7 +117,7 @@ def event_kinds() -> str:
     parts = []
     for topic, meaning in events.TOPICS.items():
         rows = [(f"`{kind}`", _plain(means)) for kind, means in events.KINDS[topic].items()]
-        body = "\n" + table(("kind", "subject and payload"), rows) if rows else ""
+        body = "\n" + table(("kind", "subject: meaning; payload"), rows) if rows else ""
         parts.append(f"**`{topic}`**: {meaning}.\n{body}")
     return "\n".join(parts)
 

@@ -12,7 +12,7 @@ import tantivy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelkeepd.catalog import compiler
+from modelkeepd.catalog import compiler, ranking
 from modelkeepd.catalog import index as index_module
 from modelkeepd.catalog.errors import QueryError
 from modelkeepd.catalog.index import SORTS, CatalogIndex, IndexDamaged, Marker
@@ -215,6 +215,27 @@ def test_relevance_prefers_words_to_parts_of_words(tmp_path: Path) -> None:
     models = [model(1, "東京都の風景です"), model(2, "京都の風景です!")]
     index = filled(tmp_path / "index", models)
     assert found(index, "京都") == [2, 1]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.none() | st.integers(0, 70) | st.integers(0, 2**40), min_size=10, max_size=60),
+    st.sampled_from(["", "hub:civitai", "type:vae", "owned:no"]),
+    st.integers(1, 6),
+    st.integers(0, 8),
+)
+def test_broad_queries_by_downloads_are_as_if_all_were_sorted(
+    downloads: list[int | None], query: str, limit: int, offset: int
+) -> None:
+    models = [
+        model(key, downloads=count, type="VAE" if key % 3 else "LORA")
+        for key, count in enumerate(downloads, start=1)
+    ]
+    with temporary_index(models) as index, pytest.MonkeyPatch.context() as patch:
+        plain = index.search(parse(query), "downloads", limit, offset)
+        patch.setattr(ranking, "BROAD_MODELS", 1)
+        assert index.search(parse(query), "downloads", limit, offset) == plain
+        assert index.search(parse(query), "relevance", limit, offset) == plain
 
 
 def test_facets_count_what_is_found(tmp_path: Path) -> None:

@@ -185,8 +185,7 @@ def test_only_the_store_and_the_sql_of_the_domains_touch_sqlite() -> None:
         each
         for each in ALL
         if top(each.module) == "apsw"
-        and part(module_of(each.file))
-        in ("app", "__main__", "settings", "supervise", "scan", "hubs")
+        and part(module_of(each.file)) in ("app", "__main__", "settings", "supervise", "scan")
     ]
     assert not wrong, broken("no SQL here:", wrong)
 

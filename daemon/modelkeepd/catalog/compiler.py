@@ -80,6 +80,8 @@ def document(model: Projection) -> tantivy.Document:
     text("flag", "model")
     text("flag", _flag_term("owned", model.owned))
     text("flag", _flag_term("commercial", model.commercial))
+    if model.downloads is not None:
+        text("flag", DOWNLOAD_CLASSES[_download_class(model.downloads)])
     text("sort_name", squeeze(model.name)[:_SORT_NAME_CHARS])
     text("type_name", _storable(model.type))
     for base in model.base_models:
@@ -94,6 +96,12 @@ def document(model: Projection) -> tantivy.Document:
 
 
 _POPULARITY_STEPS = 256
+# Powers of two of downloads, as terms: the most downloaded of many are found without sorting all.
+DOWNLOAD_CLASSES = tuple(f"downloads:2^{power}" for power in range(32))
+
+
+def _download_class(downloads: int) -> int:
+    return min(max(0, downloads).bit_length(), len(DOWNLOAD_CLASSES) - 1)
 
 
 def packed_hit(model_key: int, downloads: int | None) -> int:

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tantivy
 from tantivy import Order, Query
@@ -29,9 +28,9 @@ from modelkeepd.catalog.compiler import (
     build_schema,
     document,
     register_tokenizers,
-    unpacked_hit,
 )
 from modelkeepd.catalog.projection import Projection
+from modelkeepd.catalog.ranking import Hits, by_downloads, by_relevance, count_of, unpacked
 from modelkeepd.catalog.tree import Tree, ranks
 
 log = logging.getLogger(__name__)
@@ -40,17 +39,13 @@ log = logging.getLogger(__name__)
 WRITER_HEAP_BYTES = 30_000_000
 _FACETS = {"type": "type_name", "base_model": "base_name"}
 _SORT_FIELDS = {
-    "downloads": ("downloads", Order.Desc),
     "newest": ("published", Order.Desc),
     "updated": ("updated", Order.Desc),
     "name": ("sort_name", Order.Asc),
     "size": ("size", Order.Desc),
     "likes": ("likes", Order.Desc),
 }
-SORTS = ("relevance", *_SORT_FIELDS)
-# The best by their words alone are put in order with regard to downloads; later pages are not.
-# Tantivy's own weighting by a field touches every match and made searches twice as slow (measured).
-RERANKED = 60
+SORTS = ("relevance", "downloads", *_SORT_FIELDS)
 _FOOTER_MAGIC = (1337).to_bytes(4, "little")
 
 
@@ -72,14 +67,6 @@ class Marker:
 
     epoch: str
     changed_seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Hits:
-    """One page of model keys in order, and how many models match in all."""
-
-    total: int
-    model_keys: list[int]
 
 
 @contextmanager
@@ -144,7 +131,7 @@ class CatalogIndex:
             return cls(path, index)
 
     @property
-    def model_count(self) -> int:
+    def modelcount_of(self) -> int:
         """Models in the last commit."""
         return int(self._searcher.num_docs) - 1  # the marker
 
@@ -191,15 +178,15 @@ class CatalogIndex:
         writer = self._open_writer()
         with _tantivy_errors("while dropping later changes"):
             keys: list[int] = []
-            if _count(self._searcher.search(query, 1)):
+            if count_of(self._searcher.search(query, 1)):
                 keys = self._keys_of(query)
                 writer.delete_documents_by_query(query)
             return keys
 
     def _keys_of(self, query: Query) -> list[int]:
-        total = _count(self._searcher.search(query, 1))
+        total = count_of(self._searcher.search(query, 1))
         hits = self._searcher.search(query, total, count=False).hits
-        return [key for key, _ in _unpacked(self._searcher, hits)]
+        return [key for key, _ in unpacked(self._searcher, hits)]
 
     def commit(self, marker: Marker) -> None:
         """Make everything since the last commit permanent and visible, with ``marker``."""
@@ -250,12 +237,14 @@ class CatalogIndex:
         with _tantivy_errors("while searching"):
             query = self._compiler.compile(tree)
             if sort == "relevance" and ranks(tree):
-                return _by_relevance(searcher, query.scored, limit, offset)
-            field, order = _SORT_FIELDS["downloads" if sort == "relevance" else sort]
+                return by_relevance(searcher, query.scored, limit, offset)
+            if sort in ("relevance", "downloads"):
+                return by_downloads(searcher, self._compiler, tree, query.found, limit, offset)
+            field, order = _SORT_FIELDS[sort]
             result = searcher.search(
                 query.found, limit, offset=offset, order_by_field=field, order=order
             )
-            return Hits(_count(result), [key for key, _ in _unpacked(searcher, result.hits)])
+            return Hits(count_of(result), [key for key, _ in unpacked(searcher, result.hits)])
 
     def facets(self, tree: Tree, size: int = 50) -> dict[str, list[tuple[str, int]]]:
         """How many of the found models there are by type and by base model, most first."""
@@ -273,36 +262,6 @@ class CatalogIndex:
         """Terms of a raw field that begin with ``prefix``, with their models' number."""
         with _tantivy_errors("while completing"):
             return self._searcher.terms_with_prefix(field, prefix, limit=limit)
-
-
-def _by_relevance(searcher: tantivy.Searcher, query: Query, limit: int, offset: int) -> Hits:
-    if offset >= RERANKED:
-        result = searcher.search(query, limit, offset=offset)
-        return Hits(_count(result), [key for key, _ in _unpacked(searcher, result.hits)])
-    result = searcher.search(query, max(RERANKED, offset + limit))
-    hits = result.hits
-    unpacked = _unpacked(searcher, hits)
-    best = sorted(
-        (-score * factor, place, key)
-        for place, ((score, _), (key, factor)) in enumerate(
-            zip(hits[:RERANKED], unpacked[:RERANKED], strict=True)
-        )
-    )
-    keys = [key for *_, key in best] + [key for key, _ in unpacked[RERANKED:]]
-    return Hits(_count(result), keys[offset : offset + limit])
-
-
-def _unpacked(
-    searcher: tantivy.Searcher, hits: list[tuple[Any, tantivy.DocAddress]]
-) -> list[tuple[int, float]]:
-    if not hits:
-        return []
-    values = searcher.fast_field_values("hit", [address for _, address in hits])
-    return [unpacked_hit(int(value)) for value in values if value is not None]
-
-
-def _count(result: tantivy.SearchResult) -> int:
-    return int(result.count)  # type: ignore[attr-defined]  # missing in its stubs
 
 
 def _marker_document(marker: Marker) -> tantivy.Document:

@@ -17,8 +17,9 @@ from modelkeep_protocol.schema import ModelDetail, SearchPage
 from modelkeepd.catalog import detail, rows
 from modelkeepd.catalog.errors import QueryError, SearchUnavailable
 from modelkeepd.catalog.follower import IndexFollower
-from modelkeepd.catalog.index import SORTS, CatalogIndex, Hits, IndexDamaged
+from modelkeepd.catalog.index import SORTS, CatalogIndex, IndexDamaged
 from modelkeepd.catalog.query import parse as parse_query
+from modelkeepd.catalog.ranking import Hits
 from modelkeepd.catalog.rows import ParseModel
 from modelkeepd.catalog.text import loose_key, squeeze, tag_key
 from modelkeepd.hubs.contract import parse_model
