@@ -176,7 +176,7 @@ def against_tantivy(folder: Path, client: Client, models: int) -> list[dict[str,
             taken_ms["theirs"].append(_timed(partial(theirs, text)))
     workload = f"{models} models, {len(mix)} queries (10 kinds, JA/ZH + EN), top {LIMIT}, over RPC"
     return [
-        _result(f"search.{name}", workload, *(_percentile(v, p) for v in taken_ms.values()))
+        _result(f"search.{name}", workload, models, *(_percentile(v, p) for v in taken_ms.values()))
         for name, p in (("p50", 50), ("p95", 95))
     ]
 
@@ -213,7 +213,7 @@ def _percentile(values: Sequence[float], percent: int) -> float:
     return statistics.quantiles(values, n=100)[percent - 1]
 
 
-def _result(name: str, workload: str, ours: float, theirs: float) -> dict[str, Any]:
+def _result(name: str, workload: str, models: int, ours: float, theirs: float) -> dict[str, Any]:
     return {
         "name": name,
         "workload": workload,
@@ -221,8 +221,9 @@ def _result(name: str, workload: str, ours: float, theirs: float) -> dict[str, A
         "theirs": round(theirs, 2),
         "unit": "ms",
         "ratio": round(ours / theirs, 2),
-        "goal": f"<= {GOAL}",
-        "met": ours / theirs <= GOAL,
+        "goal": f"<= {GOAL} at {SIZES['full']} models",
+        # with fewer models both are mostly waiting for one another's process, not searching
+        "met": ours / theirs <= GOAL if models == SIZES["full"] else None,
     }
 
 

@@ -1,6 +1,7 @@
 """``modelkeepd``: read the command line and the settings, then hand over to the app."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -42,6 +43,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon; returns its exit code."""
+    if arguments is None:
+        # until the app listens to signals, Ctrl-C ends it without a traceback
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     # imported late: --help and --version need none of it
     from modelkeepd import app

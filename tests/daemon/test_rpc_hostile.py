@@ -14,7 +14,7 @@ import pytest
 import trio
 import trio.testing
 
-from modelkeep_protocol import codec, schema
+from modelkeep_protocol import codec
 from modelkeepd.rpc import server
 from modelkeepd.rpc.server import Stream
 from tests.fakes.rpc import Peer, peers_of, serving, socket_folder
@@ -45,11 +45,20 @@ async def read_to_end(stream: trio.SocketStream) -> None:
             pass
 
 
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def set_modes(path: Path, folder: int, socket: int) -> None:
+    path.parent.chmod(folder)
+    path.chmod(socket)
+
+
 async def test_the_socket_is_private_whatever_the_umask(path: Path) -> None:
     before = os.umask(0)
     try:
         async with serving(path):
-            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert mode_of(path) == 0o600
             assert os.umask(0) == 0, "the umask is put back"
     finally:
         os.umask(before)
@@ -105,12 +114,11 @@ async def test_a_real_second_user_is_refused_even_when_the_file_modes_let_it_in(
         )
 
     async with serving(path) as service:
-        path.parent.chmod(0o755)
-        path.chmod(0o666)
+        set_modes(path, 0o755, 0o666)
         answered = await trio.to_thread.run_sync(as_nobody, 30_000)
         assert answered.stdout.strip() == "denied"
         # with the modes the service gives there is no way in at all
-        path.chmod(0o600)
+        set_modes(path, 0o755, 0o600)
         kept_out = await trio.to_thread.run_sync(as_nobody, 300)
         assert kept_out.stdout.strip() == "nothing"
         assert service.peers == 0

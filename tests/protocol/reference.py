@@ -186,8 +186,8 @@ def _default(field: shapes.Field) -> str:
     if field.required:
         return "required"
     value = field.default
-    if value is shapes.NODEFAULT:
-        assert field.default_factory is not shapes.NODEFAULT
+    if value is msgspec.NODEFAULT:
+        assert callable(field.default_factory)
         value = field.default_factory()
     return "nil" if value is None else f"`{msgspec.json.encode(value).decode()}`"
 
@@ -206,7 +206,9 @@ def _field_comments() -> dict[tuple[str, str], str]:
     lines = source.splitlines()
     found = {}
     for node in ast.parse(source).body:
-        for field in node.body if isinstance(node, ast.ClassDef) else ():
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for field in node.body:
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
                 assert field.end_lineno is not None
                 rest = lines[field.end_lineno - 1][field.end_col_offset :]

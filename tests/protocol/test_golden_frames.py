@@ -120,11 +120,11 @@ def test_fields_of_a_later_version_change_nothing(golden: Golden) -> None:
 
     frame = codec.pack(with_more(golden.meaning))
     if golden.to == "client":
-        event = ClientSession().receive(frame)
-        assert event is not None
-        if isinstance(event, Answer):
+        answer = ClientSession().receive(frame)
+        assert answer is not None
+        if isinstance(answer, Answer):
             name = golden.name.split(".", 1)[1]
-            msgspec.convert(event.value, schema.METHODS[name].result)
+            msgspec.convert(answer.value, schema.METHODS[name].result)
         return
     session = ServerSession("e")
     session.open_calls |= {CALL_ID} if golden.name in ("cancel", "credit") else set()

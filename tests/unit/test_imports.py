@@ -1,4 +1,4 @@
-"""The architecture, held by its imports: each floor uses only what is below it (docs/architecture.md).
+"""The architecture, held by its imports: each floor uses only what is below it.
 
 Read from the source by ``ast``, so that imports inside functions count as well. Imports for type
 checkers alone count too: a name that is only a type still ties two parts together.

@@ -67,7 +67,9 @@ def test_texts_and_lists_that_come_from_clients_are_bounded(struct: Any) -> None
     """Not that msgpack would let more in, but so that a handler knows what it may get."""
     if struct not in {method.params for method in schema.METHODS.values()}:
         return
-    for field in msgspec.inspect.type_info(struct).fields:
+    shape = msgspec.inspect.type_info(struct)
+    assert isinstance(shape, msgspec.inspect.StructType)
+    for field in shape.fields:
         info = field.type
         if isinstance(info, msgspec.inspect.StrType | msgspec.inspect.ListType):
             assert info.max_length is not None, f"{struct.__name__}.{field.name}"
@@ -116,13 +118,14 @@ def emitted() -> list[tuple[str, str, str]]:
             place = f"{file.name}:{node.lineno}"
             topic, kind = node.args[:2]
             assert isinstance(topic, ast.Constant), f"{place}: a topic is written out"
+            assert isinstance(topic.value, str)
             if isinstance(kind, ast.Constant):
-                kinds = {kind.value}
+                kinds = {str(kind.value)}
             else:
                 prefixes = {known.partition(".")[0] for known in events.KINDS[topic.value]}
                 kinds = {t for t in texts if re.fullmatch(rf"({'|'.join(prefixes)})\.[a-z]+", t)}
                 assert kinds, f"{place}: which kinds?"
-            found += [(place, str(topic.value), str(kind)) for kind in sorted(kinds)]
+            found += [(place, topic.value, kind) for kind in sorted(kinds)]
     return found
 
 

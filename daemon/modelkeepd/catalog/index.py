@@ -131,7 +131,7 @@ class CatalogIndex:
             return cls(path, index)
 
     @property
-    def modelcount_of(self) -> int:
+    def model_count(self) -> int:
         """Models in the last commit."""
         return int(self._searcher.num_docs) - 1  # the marker
 

@@ -102,9 +102,9 @@ def parse_reference(text: str) -> Reference:
     if not text:
         raise BadReference("an empty reference names nothing", _examples())
     if len(text) > _MAX_LENGTH:
-        raise BadReference(f"a reference of {len(text)} characters is too long")
+        raise BadReference(f"a reference of {len(text)} characters is too long", _examples())
     if "\0" in text:
-        raise BadReference("a reference has no NUL characters")
+        raise BadReference("a reference has no NUL characters", _examples())
     prefix, colon, rest = text.partition(":")
     match prefix.lower():
         case "civitai" if colon:
@@ -160,7 +160,8 @@ def _sha256(digits: str, text: str) -> Reference:
     digits = digits.strip()
     if not _SHA256.fullmatch(digits):
         raise BadReference(
-            f"{text!r} is no SHA-256: {len(digits)} characters where 64 hexadecimal digits belong"
+            f"{text!r} is no SHA-256: {len(digits)} characters where 64 hexadecimal digits belong",
+            "`sha256sum FILE` prints it",
         )
     return Reference("sha256", sha256=bytes.fromhex(digits))
 
@@ -188,7 +189,7 @@ def _url(text: str) -> Reference:
         host = (parts.hostname or "").lower().removeprefix("www.")
         query = parse_qs(parts.query, max_num_fields=50)
     except ValueError as exc:
-        raise BadReference(f"{text!r} is no address: {exc}") from exc
+        raise BadReference(f"{text!r} is no address: {exc}", _examples()) from exc
     path = [unquote(part) for part in parts.path.split("/") if part]
     if host in _CIVITAI_HOSTS:
         return _civitai_url(path, query, text)

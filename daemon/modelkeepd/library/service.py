@@ -147,7 +147,9 @@ class LibraryService:
                 INVALID, f"there is no layout {layout!r}", "auto, comfyui, a1111 or flat"
             )
         if not path.startswith(("/", "~")):
-            raise ModelkeepError(INVALID, f"{path!r} is not an absolute path")
+            raise ModelkeepError(
+                INVALID, f"{path!r} is not an absolute path", "name the folder by its whole path"
+            )
         folder = await trio.to_thread.run_sync(_absolute, from_text(path))
         kind = await trio.to_thread.run_sync(_layout, folder, layout)
         if not await trio.Path(folder).is_dir():
@@ -209,7 +211,8 @@ class LibraryService:
 
     async def _root_at(self, path: str, *, below: bool = False) -> root_units.Root:
         known = await self._rounds.read_roots()
-        spellings = (path.rstrip("/") or "/", to_text(_absolute(from_text(path))))
+        folder = await trio.to_thread.run_sync(_absolute, from_text(path))
+        spellings = (path.rstrip("/") or "/", to_text(folder))
         for root in sorted(known, key=lambda each: -len(each.path)):
             for spelling in spellings:
                 if root.path == spelling or (below and inside(root.path, spelling)):
@@ -242,8 +245,18 @@ def _configure_roots(tx: Tx, wanted: Sequence[tuple[str, str]]) -> None:
 
 
 def _absolute(path: str) -> str:
-    """Links resolved: rows, watches and downloads must call a folder by one name."""
-    return os.path.realpath(Path(path).expanduser())
+    """Links resolved: rows, watches and downloads must call a folder by one name.
+
+    Raises ModelkeepError for what no system takes as a path.
+    """
+    if "\0" in path:
+        raise ModelkeepError(INVALID, "a path has no NUL characters")
+    try:
+        return os.path.realpath(Path(path).expanduser())
+    except (ValueError, RuntimeError) as exc:  # a NUL; the home of nobody
+        raise ModelkeepError(
+            INVALID, f"{path!r} is no path: {exc}", "name the folder by its whole path"
+        ) from None
 
 
 def _layout(folder: str, layout: str) -> str:

@@ -219,14 +219,14 @@ class Handlers:
         """Values for completion."""
         if params.kind == "roots":
             roots = await self._library.roots()
-            found = [root.path for root in roots.items]
+            found = _beginning_with(params.prefix, [root.path for root in roots.items])
         elif params.kind == "jobs":
             page = await self._transfer.list_jobs(limit=200)
-            found = [str(job.job_id) for job in page.jobs]
+            found = _beginning_with(params.prefix, [str(job.job_id) for job in page.jobs])
         else:
+            # it folds what it compares: sdxl1 completes to SDXL 1.0
             found = await self._catalog.complete(params.kind, params.prefix, params.limit)
-        matching = [text for text in found if text.lower().startswith(params.prefix.lower())]
-        return schema.Completions(matching[: params.limit])
+        return schema.Completions(found[: params.limit])
 
     async def library_list(self, params: schema.ListFiles) -> schema.LibraryFiles:
         """Files on disk."""
@@ -247,6 +247,10 @@ class Handlers:
     async def library_scan(self, params: schema.PickRoot) -> schema.ScanResult:
         """Walk now."""
         return await self._library.scan(params.path)
+
+
+def _beginning_with(prefix: str, texts: Sequence[str]) -> list[str]:
+    return [text for text in texts if text.lower().startswith(prefix.lower())]
 
 
 def _count(db: apsw.Connection) -> tuple[int, ...]:

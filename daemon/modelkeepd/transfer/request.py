@@ -65,7 +65,9 @@ def find_files(
             "name a model, e.g. civitai:1102, a hub's URL, or sha256:HEX",
         )
     if reference.sha256:
-        rows = _query(db, "WHERE f.sha256 = ? ORDER BY f.gone_ms IS NOT NULL, f.file_key", reference.sha256)
+        rows = _query(
+            db, "WHERE f.sha256 = ? ORDER BY f.gone_ms IS NOT NULL, f.file_key", reference.sha256
+        )
         if not rows:
             raise ModelkeepError(
                 errors.NOT_FOUND,
