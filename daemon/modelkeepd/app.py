@@ -71,10 +71,10 @@ def main(paths: Paths, flags: Sequence[str], *, check_only: bool = False) -> int
         )
     except BaseExceptionGroup as group:
         failure = _leaf(group)
-        if not isinstance(failure, StoreError):
+        if not isinstance(failure, StoreError | BadSettings):
             raise
         print(f"modelkeepd: {failure}", file=sys.stderr)
-        return exit_codes.STORE
+        return exit_codes.STORE if isinstance(failure, StoreError) else exit_codes.CONFIG
     finally:
         lock.release()
 

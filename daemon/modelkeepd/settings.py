@@ -23,6 +23,9 @@ NOT_SETTINGS = frozenset({"MODELKEEP_HOME", "MODELKEEP_FAILPOINTS"})
 # how far a key is looked for in a config file, for the line in a message
 _MAX_TRIES = 50
 
+# from the root or from one's own home; no control characters, which no folder has but by mistake
+_ABSOLUTE = r"^(/|~/)[^\x00-\x1f]*$"
+
 _AnyStruct = TypeVar("_AnyStruct", bound=Struct)
 Text = Annotated[str, Meta(max_length=4096)]
 Layout = Literal["auto", "comfyui", "a1111", "flat"]
@@ -68,9 +71,7 @@ class Sync(Struct, frozen=True):
 class LibraryRoot(Struct, frozen=True):
     """One watched folder."""
 
-    path: Annotated[
-        str, Meta(description="An absolute path.", min_length=1, max_length=4096, pattern="^[/~]")
-    ]
+    path: Annotated[str, Meta(description="An absolute path.", max_length=4096, pattern=_ABSOLUTE)]
     layout: Annotated[Layout, Meta(description="How the folder is organized.")] = "auto"
 
 

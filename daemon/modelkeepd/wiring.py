@@ -30,7 +30,7 @@ from modelkeepd.rpc.handlers import Handlers
 from modelkeepd.rpc.server import RpcService
 from modelkeepd.scan.scanner import scan_file
 from modelkeepd.secrets import load_token
-from modelkeepd.settings import HubSettings, Settings
+from modelkeepd.settings import BadSettings, HubSettings, Settings
 from modelkeepd.store import Store
 from modelkeepd.supervise import Service, StopRequest, Supervisor
 from modelkeepd.sync.service import SyncService, SyncSettings
@@ -137,12 +137,23 @@ def _transfer_settings(settings: Settings) -> TransferSettings:
         root, layout = settings.library.roots[0].path, settings.library.roots[0].layout
     return TransferSettings(
         # links resolved, as the library does: both must call a folder by one name
-        root=Path(os.path.realpath(Path(root).expanduser())) if root else None,
+        root=_folder(root, "transfer.root") if root else None,
         layout=layout,
         parallel_files=settings.transfer.parallel_files,
         reserve_bytes=settings.transfer.reserve_bytes,
         review=settings.transfer.review,
     )
+
+
+def _folder(path: str, key: str) -> Path:
+    try:
+        found = Path(path).expanduser()
+        if found.is_absolute():
+            return Path(os.path.realpath(found))
+        why = "it is not absolute"
+    except (ValueError, RuntimeError) as exc:  # a NUL; the home of nobody
+        why = str(exc)
+    raise BadSettings(f"{key} = {path!r} is no folder's path: {why}")
 
 
 def _ports(store: Store, hubs: dict[str, Hub], homes: dict[str, str]) -> Ports:

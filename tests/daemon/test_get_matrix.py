@@ -358,3 +358,31 @@ async def test_a_missing_root_waits_and_a_folder_that_is_none_is_refused_at_once
         assert sorted(p.name for p in root.rglob("*.safetensors")) == sorted(
             Path(str(job.path)).name for job in ended
         )
+
+
+async def test_a_destination_nobody_can_use_is_refused_before_anything_is_queued(
+    tmp_path: Path, fast_time: MockClock
+) -> None:
+    (tmp_path / "file").touch()
+    async with (
+        open_hubsim(models=60) as hub,
+        open_house(tmp_path / "home", hub) as house,
+    ):
+        await house.synced()
+        ref = next(ordinary(hub)).ref
+        for to, code in (
+            ("relative", "invalid"),
+            ("/tmp/a\x00b", "invalid"),
+            ("~nobody-at-all/x", "invalid"),
+            (f"{tmp_path}/missing", "unavailable"),
+            (f"{tmp_path}/file", "denied"),
+            (f"/{'d' * 300}", None),
+            ("/" + "d/" * 2000, None),
+        ):
+            with pytest.raises(errors.ModelkeepError) as refused:
+                await house.call("transfer.get", refs=[ref], to=to)
+            assert refused.value.code == (code or refused.value.code), (to, refused.value)
+            assert refused.value.code != "internal", (to, refused.value)
+            assert refused.value.message, to
+            assert refused.value.hint, (to, refused.value)
+        assert house.rows("SELECT count(*) FROM job") == [(0,)]

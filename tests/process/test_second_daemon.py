@@ -181,6 +181,14 @@ def test_bad_settings_are_refused_with_file_and_line(home: Path, line: str, said
     assert not (home / "state").exists()
 
 
+def test_a_destination_that_is_no_path_is_refused(home: Path) -> None:
+    configured(home, "[transfer]", 'root = "~nobody-at-all/models"')
+    ended = ends(home)
+    assert ended.returncode == exit_codes.CONFIG
+    assert "transfer.root" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_a_config_that_is_no_text_or_a_folder_is_refused(home: Path) -> None:
     config = configured(home)
     config.write_bytes(b"\xff\xfe\x00[sync]")

@@ -269,6 +269,12 @@ class RpcService:
             return
         # the scope exists before the task runs, so that a cancel right behind finds it
         open_call = peer.calls[call.call_id] = OpenCall()
+        deadline_ms = call.deadline_ms
+        if deadline_ms is None and not method.stream:
+            deadline_ms = DEFAULT_DEADLINE_MS
+        if deadline_ms is not None:
+            # from the receipt, however long the task waits for its turn
+            open_call.scope.deadline = trio.current_time() + deadline_ms / 1000
         if method.stream:
 
             def send(item: Struct) -> None:
@@ -286,11 +292,7 @@ class RpcService:
         handler: Handler,
         open_call: OpenCall,
     ) -> None:
-        scope, stream, deadline_ms = open_call.scope, open_call.stream, call.deadline_ms
-        if deadline_ms is None and stream is None:
-            deadline_ms = DEFAULT_DEADLINE_MS
-        if deadline_ms is not None:
-            scope.deadline = trio.current_time() + deadline_ms / 1000
+        scope, stream = open_call.scope, open_call.stream
         args: tuple[Any, ...] = (params,) if stream is None else (params, stream)
         result: Any = None
         try:

@@ -42,9 +42,9 @@ class TransferMethods:
     async def get(self, params: schema.Get) -> schema.GetResult:
         """Find the files meant and queue them; what can't be found is an error of its own."""
         to = Path(params.to) if params.to else None
-        if to is not None and not to.is_absolute():
+        if to is not None and ("\0" in params.to or not to.is_absolute()):
             raise ModelkeepError(
-                errors.INVALID, f"{params.to} is not an absolute path", "name the whole path"
+                errors.INVALID, f"{params.to!r} is not an absolute path", "name the whole path"
             )
         wanted: dict[str, WantedFile] = {}
         problems: list[schema.Problem] = []
