@@ -32,7 +32,9 @@ STOP_LIMIT_S = 4.5
 
 def main(paths: Paths, flags: Sequence[str], *, check_only: bool = False) -> int:
     """Run the daemon for ``paths`` until it is asked to stop; returns its exit code."""
+    platform.return_memory_early()
     os.umask(0o077)
+    platform.forbid_core_files()
     try:
         settings, warnings = load_settings(Path(paths.config_file), flags=flags)
         if settings.hubs.civitai.enabled:

@@ -1,11 +1,36 @@
-"""The machine's service manager and file locks: what differs between systems."""
+"""The machine's service manager, file locks and allocator: what differs between systems."""
 
+import ctypes
 import errno
 import fcntl
 import os
+import resource
 import socket
 import time
 from pathlib import Path
+
+# mallopt(3): names and numbers are glibc's
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_ARENAS = 2
+_KEPT_BYTES = 1_000_000
+
+
+def return_memory_early() -> bool:
+    """Have the C allocator give memory back to the system; False where it is not glibc's.
+
+    By default it keeps a heap for each few threads and trims them ever more lazily: indexing a
+    million models grew to 660 MB of which 60 were in use (measured; 180 MB with this, and the same
+    speed). To be called before there are threads.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    wanted = (
+        (_M_ARENA_MAX, _ARENAS),
+        (_M_TRIM_THRESHOLD, _KEPT_BYTES),
+        (_M_MMAP_THRESHOLD, _KEPT_BYTES),
+    )
+    return all(mallopt(option, value) == 1 for option, value in wanted)
 
 
 class AlreadyRunning(Exception):
@@ -51,6 +76,12 @@ def private_folder(path: Path) -> None:
         raise PermissionError(f"{path} belongs to another user or is a link; remove it first")
     if found.st_mode & 0o077:
         path.chmod(0o700)
+
+
+def forbid_core_files() -> None:
+    """A crash by signal must not write our memory, tokens in it, to a disk."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def notify(*lines: str) -> bool:

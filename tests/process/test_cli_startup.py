@@ -36,9 +36,11 @@ sys.exit(code)
 
 
 def loaded(home, *words: str) -> set[str]:
+    # a coverage run would load half of the library before the command does
+    clean = {k: v for k, v in environment(home).items() if not k.startswith("COVERAGE_")}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *words],
-        env=environment(home),
+        env=clean,
         capture_output=True,
         check=True,
         text=True,

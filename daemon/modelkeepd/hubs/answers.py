@@ -39,7 +39,8 @@ def refusal(answer: Answer, what: str, now_ms: int) -> HubError:
     text = f"{what}: {status} {said}".rstrip()
     match status:
         case 401:
-            return HubRefused(text, why="auth", hint="set the hub's token", status=status)
+            hint = "set the hub's token: HUB.token beside config.toml, mode 0600"
+            return HubRefused(text, why="auth", hint=hint, status=status)
         case 403:
             return HubRefused(
                 text, why="blocked", hint="the hub refuses this address or agent", status=status

@@ -199,7 +199,7 @@ def download_refused(
         return HubRefused(
             "civitai sent a web page instead of the file",
             why="auth",
-            hint="a token is needed: set hubs.civitai.token",
+            hint="a token is needed: put it into civitai.token beside config.toml, mode 0600",
             status=status,
         )
     if status == 401 and b"disabled downloads" in lowered:
@@ -210,7 +210,8 @@ def download_refused(
         hint = (
             "the token is wrong or expired, or it may not have this file"
             if token_sent
-            else "this file needs a login: give modelkeep your CivitAI token"
+            else "this file needs a login: put your CivitAI token into civitai.token beside"
+            " config.toml, mode 0600"
         )
         return HubRefused(text, why="auth", hint=hint, status=status)
     if status == 403 and b"early access" in lowered:

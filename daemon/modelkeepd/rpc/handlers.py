@@ -149,7 +149,7 @@ class Handlers:
         return [job.job_id for job in page.jobs]
 
     async def _catalog_counts(self) -> tuple[int, ...]:
-        """Counted again only after events: a count of a million rows takes its time."""
+        """Looked up again only after events."""
         seq = self._store.feed.last_seq
         if self._counts[0] != seq:
             self._counts = (seq, await self._store.read(_count))
@@ -254,8 +254,12 @@ def _beginning_with(prefix: str, texts: Sequence[str]) -> list[str]:
 
 
 def _count(db: apsw.Connection) -> tuple[int, ...]:
+    # the catalog's rows are numbered from 1 and never deleted, so the last number is the count;
+    # counting a million took half a second, in the midst of a sync with each status
     row = db.execute(
-        "SELECT (SELECT count(*) FROM model), (SELECT count(*) FROM version),"
-        " (SELECT count(*) FROM file), (SELECT count(*) FROM odd_document)"
+        "SELECT (SELECT coalesce(max(model_key), 0) FROM model),"
+        " (SELECT coalesce(max(version_key), 0) FROM version),"
+        " (SELECT coalesce(max(file_key), 0) FROM file),"
+        " (SELECT coalesce(max(odd_id), 0) FROM odd_document)"
     ).fetchone()
     return msgspec.convert(row, tuple[int, ...])

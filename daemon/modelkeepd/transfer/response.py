@@ -327,7 +327,7 @@ def refusal(head: Head, body: bytes, asked: Asked, url: Url, now_ms: int) -> Tra
 def _token_hint(asked: Asked) -> str:
     if asked.has_token:
         return "the token is wrong or this account may not download the file"
-    return "the file needs a login: set the hub's token"
+    return "the file needs a login: set the hub's token (HUB.token beside config.toml, mode 0600)"
 
 
 def _said(body: bytes) -> str:
