@@ -12,29 +12,35 @@ project's own.
 import argparse
 import itertools
 import json
-import os
 import random
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from benchmarks.built_home import build
+from benchmarks.combined_load import loaded
+from benchmarks.measured_daemon import (
+    MIB,
+    cpu_s,
+    process_of,
+    quiet_daemon,
+    row,
+    rss_anon_mib,
+    stop,
+    switches,
+    timed_ms,
+    until_indexed,
+)
 from benchmarks.synthetic_catalog import query_mix
 from modelkeep.connect import Connection
-from modelkeep_protocol.errors import ModelkeepError
 from modelkeep_protocol.paths import find_paths
-from tests.hubsim.population import model_id
-from tests.process.living import HubProcess, LivingDaemon, hub_process, living_daemon
+from tests.process.living import LivingDaemon
 
 
 class Size:
@@ -46,12 +52,7 @@ class Size:
 
 SIZES = {"small": Size(100_000, 20, 5, 10), "full": Size(1_000_000, 60, 5, 20)}
 SEARCHES = 1_000
-INDEX_LIMIT_S = 3_600.0
-MIB = 1 << 20
-# of the load
-FILES, FILE_BYTES = 8, 64 * MIB
-SYNCED_MODELS = 100_000
-SEARCHERS = 2
+LIBRARY_FILES = 200
 
 
 def main() -> int:
@@ -78,7 +79,7 @@ def measure(home: Path, size: Size) -> list[dict[str, Any]]:
     starts = [start_once(home, size) for _ in range(size.starts)]
     results += starting(size, starts)
     with quiet_daemon(home) as daemon:
-        until_indexed(daemon, size)
+        until_indexed(daemon, size.models)
         results += searching(daemon, size)
         results.append(memory(daemon, size))
         results += idling(daemon, size)
@@ -86,95 +87,8 @@ def measure(home: Path, size: Size) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="mk-load-") as copy:
         # a copy: what is left is a home in the midst of a sync
         shutil.copytree(home, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("run"))
-        results += loaded(Path(copy), size)
+        results += loaded(Path(copy), size.models, size.load_s)
     return results
-
-
-def loaded(home: Path, size: Size) -> list[dict[str, Any]]:
-    """The load, with a hub of its own."""
-    # the newest models are the large files: the first page of the sync brings them
-    hub_options = ("--models", str(SYNCED_MODELS), "--seed", "21")
-    large = [f"--large-file={FILE_BYTES}"] * FILES
-    with hub_process(*hub_options, *large) as hub, quiet_daemon(home, hub.url) as daemon:
-        until_indexed(daemon, size)
-        results = Load(daemon, hub, size).run()
-        stop(daemon)
-    return results
-
-
-def row(
-    name: str, workload: str, ours: float, unit: str, goal: float | None, **more: Any
-) -> dict[str, Any]:
-    """One line of the report; the goal is a limit."""
-    facts = ", ".join(f"{key} {value}" for key, value in more.items())
-    print(f"{name}: {ours:.4g} {unit} {facts}".rstrip(), flush=True)
-    return {
-        "name": f"footprint.{name}",
-        "workload": workload,
-        "ours": float(f"{ours:.4g}"),
-        "theirs": None,
-        "unit": unit,
-        "ratio": None,
-        "goal": None if goal is None else f"<= {goal:g}",
-        "met": None if goal is None else ours <= goal,
-        **more,
-    }
-
-
-# --- the daemon under test ---
-
-
-@contextmanager
-def quiet_daemon(home: Path, hub_url: str = "http://127.0.0.1:9") -> Iterator[LivingDaemon]:
-    """A started one that syncs nothing by itself."""
-    settings = [f"parallel_files = {FILES}", "[sync]", "auto = false"]
-    with living_daemon(home, hub_url, settings=settings) as daemon:
-        yield daemon
-
-
-def stop(daemon: LivingDaemon) -> None:
-    """A clean stop: the next start must not have to begin an epoch."""
-    if code := daemon.stop():
-        raise SystemExit(f"the daemon ended with {code}:\n{daemon.log_tail()}")
-
-
-def until_indexed(daemon: LivingDaemon, size: Size) -> None:
-    """Wait until searches see every model, and for the merging after it."""
-    deadline = time.monotonic() + INDEX_LIMIT_S
-    while not (status := daemon.call("daemon.status"))["catalog"]["indexed"]:
-        if time.monotonic() > deadline:
-            raise SystemExit(f"not indexed within {INDEX_LIMIT_S:.0f} s: {status['catalog']}")
-        time.sleep(0.2)
-    if status["catalog"]["models"] < size.models:
-        raise SystemExit(f"the home has {status['catalog']['models']} models")
-
-
-def process_of(daemon: LivingDaemon) -> psutil.Process:
-    assert daemon.process is not None
-    return psutil.Process(daemon.process.pid)
-
-
-def rss_anon_mib(pid: int) -> float:
-    """Memory of its own: what it would give back if it ended, files of the page cache excepted."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) / 1024
-    raise SystemExit("this system does not tell RssAnon")
-
-
-def cpu_s(pid: int) -> float:
-    """Processor time of all its threads, also of those that ended, to the nanosecond."""
-    return time.clock_gettime((~pid << 3) | 2)
-
-
-def switches(process: psutil.Process) -> int:
-    """How often its threads were woken."""
-    total = 0
-    for task in Path(f"/proc/{process.pid}/task").iterdir():
-        for line in (task / "status").read_text().splitlines():
-            if line.startswith("voluntary_ctxt_switches:"):
-                total += int(line.split()[1])
-    return total
 
 
 # --- the home ---
@@ -189,14 +103,14 @@ def disk(home: Path, size: Size) -> dict[str, Any]:
         raw_bytes = build(database, size.models)
         facts = f"{size.models} models of {raw_bytes:.0f} raw bytes"
         print(f"built {facts} in {time.perf_counter() - began:.0f} s", flush=True)
-        models = home / "models"
-        for number in range(200):
-            path = models / f"folder{number % 20}" / f"{number}.safetensors"
+    for number in range(LIBRARY_FILES):
+        path = home / "models" / f"folder{number % 20}" / f"{number}.safetensors"
+        if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(safetensors(4_096, number))
     with quiet_daemon(home) as daemon:
         began = time.perf_counter()
-        until_indexed(daemon, size)
+        until_indexed(daemon, size.models)
         took_s = time.perf_counter() - began
         peak = process_of(daemon).memory_info().rss / MIB
         print(f"indexed after {took_s:.1f} s, RSS then {peak:.0f} MiB", flush=True)
@@ -237,7 +151,7 @@ def start_once(home: Path, size: Size) -> dict[str, float]:
         found["search"] = time.perf_counter() - began
         if status["catalog"]["models"] < size.models:
             raise SystemExit("the first status does not count the models")
-        until_indexed(daemon, size)
+        until_indexed(daemon, size.models)
         assert daemon.process is not None
         found["cpu"] = cpu_s(daemon.process.pid)
         stop(daemon)
@@ -260,12 +174,6 @@ def _bare_start_s() -> float:
 
 
 # --- searching ---
-
-
-def timed_ms(connection: Connection, method: str, **params: Any) -> float:
-    began = time.perf_counter()
-    connection.call(method, params)
-    return (time.perf_counter() - began) * 1000
 
 
 def searching(daemon: LivingDaemon, size: Size) -> list[dict[str, Any]]:
@@ -328,126 +236,6 @@ def idling(daemon: LivingDaemon, size: Size) -> list[dict[str, Any]]:
     per_s = round((switches(process) - woken) / took_s, 2)
     what = f"{size.models} models, a watched folder, {size.idle_s:.0f} s at rest, of one processor"
     return [row("idle", what, percent, "%", 0.2, wakeups_per_s=per_s)]
-
-
-# --- everything at once ---
-
-
-class Load:
-    """Eight downloads, a sync, searches, scans of the library; everybody's waiting is measured."""
-
-    def __init__(self, daemon: LivingDaemon, hub: HubProcess, size: Size) -> None:
-        self._daemon = daemon
-        self._hub = hub
-        self._size = size
-        self._over = threading.Event()
-        self._taken_ms: dict[str, list[float]] = {"ping": [], "status": [], "search": []}
-        self._failures: list[BaseException] = []
-        self._peak = {"rss": 0.0, "anon": 0.0}
-
-    def run(self) -> list[dict[str, Any]]:
-        daemon, pid = self._daemon, process_of(self._daemon).pid
-        pace = int(FILE_BYTES / self._size.load_s)
-        slow = {"match": {"storage": True, "times": 0}, "do": {"slow": pace}}
-        self._hub.control("faults", [slow])
-        before = daemon.call("daemon.status")["catalog"]["models"]
-        daemon.call("sync.start")
-        refs = daemon.until(self._large_refs, "the large files are listed")
-        jobs = daemon.call("transfer.get", refs=refs)["jobs"]
-        began, cpu = time.monotonic(), cpu_s(pid)
-        mixes = [query_mix(seed=1 + seed) for seed in range(SEARCHERS)]
-        loops = [
-            threading.Thread(target=self._repeat, args=("ping", 0.01, itertools.repeat({}))),
-            threading.Thread(target=self._repeat, args=("status", 0.5, itertools.repeat({}))),
-            *(
-                threading.Thread(
-                    target=self._repeat,
-                    args=("search", 0.03, ({"query": q} for q in itertools.cycle(mix))),
-                )
-                for mix in mixes
-            ),
-            threading.Thread(target=self._watch_memory, args=(pid,)),
-            threading.Thread(target=self._scan),
-        ]
-        for loop in loops:
-            loop.start()
-        try:
-            done = daemon.until(lambda: self._ended(jobs), "the downloads end", 300)
-        finally:
-            self._over.set()
-            for loop in loops:
-                loop.join()
-        took_s = time.monotonic() - began
-        if self._failures:
-            raise SystemExit(f"a call failed under load: {self._failures[0]!r}")
-        if not done or any(job["state"] != "done" for job in done):
-            raise SystemExit(f"downloads failed: {[job['error'] for job in done]}")
-        run = daemon.call("sync.status")["runs"][0]
-        busy = (cpu_s(pid) - cpu) / took_s * 100
-        synced = daemon.call("daemon.status")["catalog"]["models"] - before
-        return self._results(took_s, busy, synced, run["state"])
-
-    def _results(
-        self, took_s: float, busy: float, synced: int, sync_state: str
-    ) -> list[dict[str, Any]]:
-        what = (
-            f"{self._size.models} models; {FILES} downloads of {FILE_BYTES // MIB} MiB, a sync,"
-            f" {SEARCHERS} searchers, scans, for {took_s:.0f} s"
-        )
-        every = sorted(itertools.chain.from_iterable(self._taken_ms.values()))
-        p99 = {
-            f"{name}_p99": round(statistics.quantiles(times, n=100)[98], 1)
-            for name, times in self._taken_ms.items()
-        }
-        cores = os.cpu_count() or 1
-        return [
-            row("load.rpc", f"{what}: p99 of all calls", statistics.quantiles(every, n=100)[98],
-                "ms", 100, calls=len(every), worst=round(every[-1], 1), **p99),
-            row("load.memory", f"{what}: peak RSS", self._peak["rss"], "MiB", 300,
-                rss_anon=round(self._peak["anon"])),
-            row("load.cpu", f"{what}: of {cores} processors", busy / cores, "%", 60,
-                synced=synced, sync=sync_state),
-        ]  # fmt: skip
-
-    def _large_refs(self) -> list[str] | None:
-        refs = []
-        try:
-            for place in range(FILES):
-                ref = f"civitai:{model_id(SYNCED_MODELS - 1 - place)}"
-                shown = self._daemon.call("catalog.show", ref=ref)
-                refs.append(shown["versions"][0]["files"][0]["ref"])
-        except ModelkeepError:
-            return None
-        return refs
-
-    def _ended(self, jobs: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
-        found: list[dict[str, Any]] = self._daemon.call(
-            "transfer.list", ids=[job["id"] for job in jobs]
-        )["jobs"]
-        over = all(job["state"] in ("done", "failed", "quarantined") for job in found)
-        return found if over or self._failures else None
-
-    def _repeat(self, kind: str, pause_s: float, params: Iterator[dict[str, Any]]) -> None:
-        method = {"ping": "daemon.ping", "status": "daemon.status", "search": "catalog.search"}
-        try:
-            with Connection(self._daemon.paths.socket) as connection:
-                while not self._over.wait(pause_s):
-                    self._taken_ms[kind].append(timed_ms(connection, method[kind], **next(params)))
-        except Exception as exc:
-            self._failures.append(exc)
-
-    def _watch_memory(self, pid: int) -> None:
-        process = psutil.Process(pid)
-        while not self._over.wait(0.05):
-            self._peak["rss"] = max(self._peak["rss"], process.memory_info().rss / MIB)
-            self._peak["anon"] = max(self._peak["anon"], rss_anon_mib(pid))
-
-    def _scan(self) -> None:
-        try:
-            while not self._over.wait(1.0):
-                self._daemon.call("library.scan")
-        except Exception as exc:
-            self._failures.append(exc)
 
 
 if __name__ == "__main__":

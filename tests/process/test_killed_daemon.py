@@ -38,6 +38,9 @@ def _catalog_is_the_hubs(daemon: LivingDaemon, hub: HubProcess) -> None:
         daemon, "SELECT version_key, hub_id, name FROM file GROUP BY 1, 2, 3 HAVING count(*) > 1"
     )
     assert doubled == []
+    counts = daemon.call("daemon.status")["catalog"]
+    for table in ("model", "version", "file"):
+        assert _rows(daemon, f"SELECT count(*) FROM {table}") == [(counts[f"{table}s"],)]
     assert _rows(daemon, "PRAGMA integrity_check") == [("ok",)]
 
 

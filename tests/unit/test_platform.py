@@ -1,6 +1,7 @@
 """Locks, private folders, and words to the service manager."""
 
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -123,3 +124,9 @@ def test_the_reload_clock_is_the_monotonic_one() -> None:
     first = monotonic_us()
     assert isinstance(first, int)
     assert first <= monotonic_us()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library's allocator")
+def test_glibcs_allocator_takes_our_settings() -> None:
+    code = "from modelkeepd.platform import return_memory_early as r; raise SystemExit(not r())"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -30,6 +31,10 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 class NameTaken(Exception):
     """Something of that name is there already: choose another."""
+
+
+# held from the look at a folder's names until ours is among them
+_publishing = threading.Lock()
 
 
 class Destination:
@@ -76,12 +81,19 @@ class Destination:
             return {fold(entry.name) for entry in entries}
 
     def publish(self, part: PartFile, name: str, identity: Identity) -> Identity:
-        """Rename the verified part to its name, durably. Raises NameTaken, never replaces."""
+        """Rename the verified part to its name, durably. Raises NameTaken, never replaces.
+
+        A name that differs from another only by case or Unicode form counts as taken.
+        """
         part.check_still(identity)
         self._check_still()
         try:
-            failpoints.hit("transfer.before_rename")
-            rename_new(self.parts_fd, part.name + ".part", self._folder_fd, name)
+            # two jobs may have chosen their names before either was there
+            with _publishing:
+                if fold(name) in self.taken():
+                    raise NameTaken(name)
+                failpoints.hit("transfer.before_rename")
+                rename_new(self.parts_fd, part.name + ".part", self._folder_fd, name)
             failpoints.hit("transfer.after_rename")
             failpoints.hit("transfer.before_folder_fsync")
             os.fsync(self._folder_fd)
