@@ -52,6 +52,7 @@ class Size:
 
 SIZES = {"small": Size(100_000, 20, 5, 10), "full": Size(1_000_000, 60, 5, 20)}
 SEARCHES = 1_000
+GOALS_AT = 100_000
 LIBRARY_FILES = 200
 
 
@@ -185,12 +186,15 @@ def searching(daemon: LivingDaemon, size: Size) -> list[dict[str, Any]]:
         ("rpc.source", "one source, 20 listed", 2.0, lambda n: {"query": "source:civitai"}),
     ]
     results = []
+    has_goal = size.models <= GOALS_AT  # the issue names them for that many
     with Connection(daemon.paths.socket) as connection:
         taken: dict[str, list[float]] = {name: [] for name, *_ in kinds}
         for number, (name, _, _, params) in itertools.product(range(210), kinds):
             taken[name].append(timed_ms(connection, "catalog.search", **params(number)))
         for name, what, goal, _ in kinds:
-            results.append(latencies(name, size, what, taken[name][10:], goal))
+            results.append(
+                latencies(name, size, what, taken[name][10:], goal if has_goal else None)
+            )
         mix = query_mix()
         times = [
             timed_ms(connection, "catalog.search", query=mix[number % len(mix)])
