@@ -21,7 +21,7 @@ from modelkeepd import exit_codes
 from tests.process.living import HubProcess, LivingDaemon, hub_process, living_daemon
 
 # twenty are the promise; a run of the suite does a part
-ROUNDS = int(os.environ.get("SIGNAL_ROUNDS", "6"))
+ROUNDS = int(os.environ.get("SIGNAL_ROUNDS", "4"))
 SEED = int(os.environ.get("SIGNAL_SEED", "1"))
 NO_HUB = "http://127.0.0.1:9"
 
@@ -116,7 +116,7 @@ def test_a_signal_while_it_is_starting_ends_it(home: Path) -> None:
     chance = random.Random(SEED)
     with living_daemon(home, NO_HUB) as daemon:
         daemon.call("daemon.ping")
-        for _ in range(5):
+        for _ in range(3):
             assert daemon.stop() in (exit_codes.CLEAN, -signal.SIGTERM), daemon.log_tail()
             daemon.start()
             time.sleep(chance.uniform(0.2, 0.8))
