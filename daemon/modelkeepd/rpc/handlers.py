@@ -255,7 +255,7 @@ def _beginning_with(prefix: str, texts: Sequence[str]) -> list[str]:
 
 def _count(db: apsw.Connection) -> tuple[int, ...]:
     # the catalog's rows are numbered from 1 and never deleted, so the last number is the count;
-    # counting a million took half a second, in the midst of a sync with each status
+    # counting a million takes 19 ms with all in the cache, and in a sync each status would do it
     row = db.execute(
         "SELECT (SELECT coalesce(max(model_key), 0) FROM model),"
         " (SELECT coalesce(max(version_key), 0) FROM version),"
