@@ -53,7 +53,7 @@ def parts(seed: int, disks: int, rounds: int) -> list[Part]:
             f"`kill -9` in a sync and in downloads, {rounds} each",
             [*PYTEST, "tests/process/test_killed_daemon.py"],
             pytest_summary,
-            {"MODELKEEP_KILL_ROUNDS": str(rounds), "MODELKEEP_KILL_SEED": str(seed)},
+            {"KILL_ROUNDS": str(rounds), "KILL_SEED": str(seed)},
         ),
         Part(
             f"power cuts, {disks:,} disks",

@@ -18,11 +18,11 @@ import trio
 from modelkeep_protocol.paths import Paths
 from modelkeepd import exit_codes, logs, platform
 from modelkeepd.clocks import Clocks
-from modelkeepd.secrets import BadSecret, load_token
+from modelkeepd.secrets import BadSecret
 from modelkeepd.settings import BadSettings, Settings, load_settings
 from modelkeepd.store import StoreError, open_store
 from modelkeepd.supervise import StopRequest
-from modelkeepd.wiring import Daemon, wire
+from modelkeepd.wiring import Daemon, hub_configs, wire
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,7 @@ def main(paths: Paths, flags: Sequence[str], *, check_only: bool = False) -> int
     platform.forbid_core_files()
     try:
         settings, warnings = load_settings(Path(paths.config_file), flags=flags)
-        if settings.hubs.civitai.enabled:
-            load_token("civitai", Path(paths.config_dir))  # to refuse a bad one before anything
+        hub_configs(settings, Path(paths.config_dir))  # to refuse a bad token before anything
     except (BadSettings, BadSecret) as exc:
         print(f"modelkeepd: {exc}", file=sys.stderr)
         return exit_codes.CONFIG

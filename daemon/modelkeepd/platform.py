@@ -6,7 +6,6 @@ import fcntl
 import os
 import resource
 import socket
-import time
 from pathlib import Path
 
 # mallopt(3): names and numbers are glibc's
@@ -100,8 +99,3 @@ def notify(*lines: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def monotonic_us() -> int:
-    """For ``MONOTONIC_USEC`` in reload notices."""
-    return time.monotonic_ns() // 1000

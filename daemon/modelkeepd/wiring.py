@@ -16,11 +16,9 @@ from modelkeep_protocol.paths import Paths
 from modelkeepd import logs
 from modelkeepd.catalog.service import CatalogService
 from modelkeepd.clocks import Clocks
-from modelkeepd.hubs.civitai import Civitai
 from modelkeepd.hubs.contract import Hub, HubError, WantedFile
 from modelkeepd.hubs.documents import DocumentCodec
-from modelkeepd.hubs.http import HubHttp
-from modelkeepd.hubs.limiter import Bucket, Limiter
+from modelkeepd.hubs.opening import HubConfig, open_hubs
 from modelkeepd.library import records
 from modelkeepd.library.layout import detect_layout, folder_for
 from modelkeepd.library.service import LibraryService
@@ -40,9 +38,6 @@ from modelkeepd.transfer.ports import Ports, SourcePlan, TransferSettings
 from modelkeepd.transfer.service import TransferService
 
 log = logging.getLogger(__name__)
-
-# requests that may follow one another at once after a pause
-BURST_S = 2.0
 
 
 class Daemon:
@@ -74,14 +69,9 @@ async def wire(
 ) -> AsyncIterator[Daemon]:
     """All parts, connected; what they hold open is closed on leaving."""
     async with AsyncExitStack() as stack:
-        hubs: dict[str, Hub] = {}
-        tokens: dict[str, bool] = {}
-        clients: dict[str, HubHttp] = {}
-        if settings.hubs.civitai.enabled:
-            hub, http, has_token = _civitai(settings.hubs.civitai, Path(paths.config_dir), clocks)
-            stack.push_async_callback(http.aclose)
-            hubs[hub.name], tokens[hub.name], clients[hub.name] = hub, has_token, http
-        homes = {"civitai": settings.hubs.civitai.base_url}
+        configs = hub_configs(settings, Path(paths.config_dir))
+        hubs = await stack.enter_async_context(open_hubs(configs, clocks=clocks))
+        homes = {config.name: config.base_url for config in configs}
         fetcher = await stack.enter_async_context(open_fetcher())
         library = LibraryService(store, settings.library, clocks)
         catalog = CatalogService(store, Path(paths.search_index), DocumentCodec())
@@ -107,8 +97,8 @@ async def wire(
             catalog=catalog,
             transfer=transfer,
             sync=sync,
-            has_token=tokens,
-            requests=lambda name: clients[name].requests,
+            has_token={config.name: config.token is not None for config in configs},
+            requests=lambda name: hubs[name].requests_sent,
         )
         rpc = RpcService(
             Path(paths.socket), store.epoch, handlers.table(), map_error=as_modelkeep_error
@@ -118,16 +108,17 @@ async def wire(
         yield Daemon(paths, store, supervisor, handlers, rpc)
 
 
-def _civitai(
-    settings: HubSettings, config_dir: Path, clocks: Clocks
-) -> tuple[Civitai, HubHttp, bool]:
-    token = load_token("civitai", config_dir)
-    if token is not None:
-        logs.hide(token.reveal())
-    http = HubHttp(settings.base_url, token)
-    rate = settings.requests_per_second
-    limiter = Limiter(Bucket(rate, burst=max(1.0, rate * BURST_S)))
-    return Civitai(http, limiter, token=token, clocks=clocks), http, token is not None
+def hub_configs(settings: Settings, config_dir: Path) -> list[HubConfig]:
+    """The hubs in use, their tokens read and kept out of the log. Raises as load_token does."""
+    configs = []
+    for name in settings.hubs.__struct_fields__:
+        hub: HubSettings = getattr(settings.hubs, name)
+        if hub.enabled:
+            token = load_token(name, config_dir)
+            if token is not None:
+                logs.hide(token.reveal())
+            configs.append(HubConfig(name, hub.base_url, token, hub.requests_per_second))
+    return configs
 
 
 def _transfer_settings(settings: Settings) -> TransferSettings:

@@ -518,8 +518,3 @@ METHODS: dict[str, Method] = {
 def decode_params(method: Method, params: dict[str, Any]) -> Struct:
     """Typed parameters from a decoded map. Raises msgspec.ValidationError with the place."""
     return msgspec.convert(params, method.params)
-
-
-def encode_result(result: Struct) -> Any:
-    """A result as plain values for the wire."""
-    return msgspec.to_builtins(result)

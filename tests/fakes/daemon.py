@@ -151,7 +151,7 @@ class FakeDaemon:
                 return
             typed = msgspec.convert(result, method.result)
             assert set(result) <= set(typed.__struct_fields__), "an invented field"
-            self._send(peer, session.reply(call.call_id, schema.encode_result(typed)))
+            self._send(peer, session.reply(call.call_id, msgspec.to_builtins(typed)))
             if call.method == "daemon.stop":
                 self._stop = True
         except ModelkeepError as exc:

@@ -8,9 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from modelkeepd.hubs.contract import (
     DownloadPlan,
-    HubError,
     HubPage,
-    HubRejected,
     ListItem,
     NotFoundOnHub,
     PageRequest,
@@ -75,6 +73,10 @@ class FakeHub:
         shown = {str(hub_id) for _, hub_id in self._rows[view]}
         return tuple(item(int(i)) for i in ids if i in shown)
 
+    @property
+    def requests_sent(self) -> int:
+        return len(self.requests)
+
     async def list_page(self, request: PageRequest) -> HubPage:
         return self.page(request)
 
@@ -95,11 +97,6 @@ class FakeHub:
     async def download_plan(self, wanted: WantedFile) -> DownloadPlan:
         url = f"http://127.0.0.1:9/{wanted.version_id}"
         return DownloadPlan(url, None, wanted.name, wanted.size_bytes, wanted.sha256, "fake")
-
-    def download_refused(
-        self, status: int, headers: Mapping[str, str], body: bytes, *, token_sent: bool
-    ) -> HubError:
-        return HubRejected(f"{status}")
 
 
 def item(hub_id: int) -> ListItem:

@@ -15,8 +15,8 @@ from tests.process.living import HubProcess, LivingDaemon, hub_process, living_d
 
 # fifty of each is the promise; a run of the suite does a part, with another seed each time it is
 # told one, and the nightly run does all
-ROUNDS = int(os.environ.get("MODELKEEP_KILL_ROUNDS", "6"))
-SEED = int(os.environ.get("MODELKEEP_KILL_SEED", "1"))
+ROUNDS = int(os.environ.get("KILL_ROUNDS", "6"))
+SEED = int(os.environ.get("KILL_SEED", "1"))
 
 
 def _rows(daemon: LivingDaemon, sql: str) -> list[Any]:

@@ -8,7 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from modelkeepd.hubs.answers import json_body
-from modelkeepd.hubs.civitai import cursor_position, download_refused, read_page
+from modelkeepd.hubs.civitai import cursor_position, read_page
 from modelkeepd.hubs.contract import (
     HubError,
     HubRefused,
@@ -165,35 +165,6 @@ def test_an_answer_means_what_the_hub_meant(
     assert type(caught.value) is error
     assert caught.value.code == code
     assert "<" not in caught.value.message
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "why", "code"),
-    [
-        (401, b'{"message":"requires you to be logged in to download it"}', "auth", "denied"),
-        (401, b'{"message":"has disabled downloads on this file"}', "gated", "gated"),
-        (403, b'{"error":"Early Access","deadline":"2026-09-01"}', "gated", "gated"),
-        (403, b"You do not have access to download this file", "gated", "gated"),
-        (429, b"an unusual amount of downloading from your account.", "quota", "denied"),
-        (451, b'{"code":"REGION_BLOCKED"}', "blocked", "denied"),
-        (200, b"<html>login", "auth", "denied"),
-    ],
-)  # fmt: skip
-def test_a_refused_download_says_what_would_help(
-    status: int, body: bytes, why: str, code: str
-) -> None:
-    error = download_refused(status, {}, body, token_sent=False, now_ms=NOW_MS)
-    assert isinstance(error, HubRefused)
-    assert (error.why, error.code) == (why, code)
-    assert error.hint
-
-
-def test_a_missing_or_busy_download_is_told_apart() -> None:
-    assert isinstance(download_refused(404, {}, b"File not found", False, NOW_MS), NotFoundOnHub)
-    assert isinstance(download_refused(410, {}, b"archived", False, NOW_MS), NotFoundOnHub)
-    busy = download_refused(503, {"Retry-After": "2"}, b"", False, NOW_MS)
-    assert isinstance(busy, HubUnavailable)
-    assert busy.retry_after_s == 2.0
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modelkeepd.platform import AlreadyRunning, InstanceLock, monotonic_us, notify, private_folder
+from modelkeepd.platform import AlreadyRunning, InstanceLock, notify, private_folder
 
 
 def test_the_second_of_two_daemons_is_told_who_is_there(tmp_path: Path) -> None:
@@ -118,12 +118,6 @@ def test_the_service_manager_gets_one_datagram(
         monkeypatch.setenv("NOTIFY_SOCKET", address.replace("\0", "@"))
         assert notify("READY=1", "STATUS=serving")
         assert manager.recv(1000) == b"READY=1\nSTATUS=serving"
-
-
-def test_the_reload_clock_is_the_monotonic_one() -> None:
-    first = monotonic_us()
-    assert isinstance(first, int)
-    assert first <= monotonic_us()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library's allocator")

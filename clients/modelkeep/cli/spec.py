@@ -113,7 +113,6 @@ GLOBAL_OPTIONS = (
     Option(("-q", "--quiet"), FLAG, "only results, ids where there are some; no hints"),
     Option(("-v", "--verbose"), FLAG, "more: what is left out of tables, and causes of errors"),
     Option(("--color",), TEXT, "when to color", metavar="WHEN", choices=COLOR_CHOICES),
-    Option(("--no-pager",), FLAG, "never start a pager"),
     Option(("-h", "--help"), FLAG, "show help, of the command when one is named"),
     Option(("--version",), FLAG, "show the version"),
 )

@@ -89,9 +89,9 @@ _modelkeep() {
         *' --color') values='=auto always never' ;;
         *)
             if [[ $current == -* && $values != query ]]; then
-                values="=$options --json -q --quiet -v --verbose --color --no-pager -h --help --version"
+                values="=$options --json -q --quiet -v --verbose --color -h --help --version"
             elif [[ $current == --* ]]; then
-                values="=$options --json -q --quiet -v --verbose --color --no-pager -h --help --version"
+                values="=$options --json -q --quiet -v --verbose --color -h --help --version"
             fi
             ;;
     esac

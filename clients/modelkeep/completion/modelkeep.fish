@@ -37,7 +37,6 @@ complete -c modelkeep -l json -d 'one JSON document on stdout; JSON lines when f
 complete -c modelkeep -s q -l quiet -d 'only results, ids where there are some; no hints'
 complete -c modelkeep -s v -l verbose -d 'more: what is left out of tables, and causes of errors'
 complete -c modelkeep -l color -d 'when to color' -x -a 'auto always never'
-complete -c modelkeep -l no-pager -d 'never start a pager'
 complete -c modelkeep -s h -l help -d 'show help, of the command when one is named'
 complete -c modelkeep -l version -d 'show the version'
 complete -c modelkeep -n '__modelkeep_at ""' -a search -d 'find models in the offline catalog'

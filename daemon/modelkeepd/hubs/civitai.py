@@ -15,14 +15,12 @@ import msgspec
 import trio
 
 from modelkeepd.clocks import Clocks
-from modelkeepd.hubs.answers import json_body, refusal, said_by
+from modelkeepd.hubs.answers import json_body
 from modelkeepd.hubs.civitai_documents import document_id, load_json
 from modelkeepd.hubs.civitai_wire import WirePage
 from modelkeepd.hubs.contract import (
     DownloadPlan,
-    HubError,
     HubPage,
-    HubRefused,
     HubRejected,
     HubUnavailable,
     ListItem,
@@ -31,7 +29,7 @@ from modelkeepd.hubs.contract import (
     PageRequest,
     WantedFile,
 )
-from modelkeepd.hubs.http import USER_AGENT, Answer, HubHttp
+from modelkeepd.hubs.http import USER_AGENT, HubHttp
 from modelkeepd.hubs.limiter import Limiter
 from modelkeepd.hubs.retry import RetryPolicy, retrying
 from modelkeepd.secrets import Secret
@@ -65,6 +63,11 @@ class Civitai:
         self._policy = policy or RetryPolicy()
         self._clocks = clocks or Clocks()
         self._rng = rng or random.Random()
+
+    @property
+    def requests_sent(self) -> int:
+        """Attempts included that failed or were repeated."""
+        return self._http.requests
 
     async def list_page(self, request: PageRequest) -> HubPage:
         """One page of ``/models``."""
@@ -117,12 +120,6 @@ class Civitai:
             user_agent=USER_AGENT,
             fallback_url=fallback if wanted.file_id and fallback != url else None,
         )
-
-    def download_refused(
-        self, status: int, headers: Mapping[str, str], body: bytes, *, token_sent: bool
-    ) -> HubError:
-        """The hub's decision table for downloads, read backwards."""
-        return download_refused(status, headers, body, token_sent, self._clocks.wall_ms())
 
     async def _ask(self, path: str, params: Mapping[str, str], read: Callable[[bytes], T]) -> T:
         async def attempt() -> T:
@@ -186,52 +183,6 @@ def cursor_position(cursor: str) -> tuple[int, int] | None:
         return round(at.timestamp() * 1000), int(number)
     except (ValueError, OverflowError):
         return None
-
-
-def download_refused(
-    status: int, headers: Mapping[str, str], body: bytes, token_sent: bool, now_ms: int
-) -> HubError:
-    """What an answer to a download address that is no file means, and what helps."""
-    said = said_by(body)
-    text = f"civitai refuses the download: {status} {said}".rstrip()
-    lowered = body[:2_000].lower()
-    if status == 200:
-        return HubRefused(
-            "civitai sent a web page instead of the file",
-            why="auth",
-            hint="a token is needed: put it into civitai.token beside config.toml, mode 0600",
-            status=status,
-        )
-    if status == 401 and b"disabled downloads" in lowered:
-        return HubRefused(
-            text, why="gated", hint="the creator offers no download of this file", status=status
-        )
-    if status == 401:
-        hint = (
-            "the token is wrong or expired, or it may not have this file"
-            if token_sent
-            else "this file needs a login: put your CivitAI token into civitai.token beside"
-            " config.toml, mode 0600"
-        )
-        return HubRefused(text, why="auth", hint=hint, status=status)
-    if status == 403 and b"early access" in lowered:
-        return HubRefused(
-            text, why="gated", hint="in early access: buy it on the site or wait", status=status
-        )
-    if status == 403:
-        return HubRefused(
-            text, why="gated", hint="your account has no access to this file", status=status
-        )
-    if status == 410:
-        return NotFoundOnHub(
-            text, hint="the model is archived and not offered any more", status=status
-        )
-    if status == 429 and b"unusual amount" in lowered:
-        return HubRefused(
-            text, why="quota", hint="the daily quota is used up; try again tomorrow", status=status
-        )
-    lower = {name.lower(): value for name, value in headers.items()}
-    return refusal(Answer(status, lower, body), "civitai download", now_ms)
 
 
 def _view(view: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ something else does (a token, the catalog, our code).
 
 **Downloads.** ``download_plan`` says where a file's bytes come from and what they must be. Its
 token goes to the origin of ``url`` alone: the hub redirects to a storage host that must never see
-it. ``download_refused`` explains an answer of that URL in the hub's own terms.
+it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -235,6 +235,11 @@ class Hub(Protocol):
     views: tuple[str, ...]
     page_limit: int
 
+    @property
+    def requests_sent(self) -> int:
+        """How many requests this client has sent."""
+        ...
+
     async def list_page(self, request: PageRequest) -> HubPage:
         """One page of the hub's list."""
         ...
@@ -257,12 +262,6 @@ class Hub(Protocol):
 
     async def download_plan(self, wanted: WantedFile) -> DownloadPlan:
         """Where ``wanted`` is downloaded. May ask the hub."""
-        ...
-
-    def download_refused(
-        self, status: int, headers: Mapping[str, str], body: bytes, *, token_sent: bool
-    ) -> HubError:
-        """What an answer of a download URL that is no file means."""
         ...
 
 

@@ -33,10 +33,6 @@ def is_model(name: str) -> bool:
     return suffix(name) in MODEL_SUFFIXES and not name.startswith(".")
 
 
-def is_unfinished(name: str) -> bool:
-    return suffix(name) in UNFINISHED_SUFFIXES
-
-
 def enters(folder: str) -> bool:
     """Does the walk go into a folder of this name? Hidden ones, caches and trash are left alone."""
     return not folder.startswith(".") and folder.lower() not in _SKIPPED_FOLDERS
