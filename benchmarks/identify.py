@@ -103,9 +103,9 @@ def know(tx: Tx, digests: set[bytes]) -> None:
     """A catalog that has each of the files."""
     for number, digest in enumerate(digests):
         tx.db.execute(
-            "INSERT INTO model (model_key, hub, hub_id, name, type, base_models, tags, hub_state,"
-            " first_seen_ms, seen_ms, changed_seq, doc_hash)"
-            " VALUES (?1, 'civitai', ?1, 'm', 'LORA', '[]', '[]', 'listed', 0, 0, 0, x'')",
+            "INSERT INTO model (model_key, hub, hub_id, ref_id, name, type, base_models, tags,"
+            " hub_state, first_seen_ms, seen_ms, changed_seq, doc_hash)"
+            " VALUES (?1, 'civitai', ?1, ?1, 'm', 'LORA', '[]', '[]', 'listed', 0, 0, 0, x'')",
             (number + 1,),
         )
         tx.db.execute(

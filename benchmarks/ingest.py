@@ -286,9 +286,9 @@ def theirs(home: Path, folder: Path) -> dict[str, float]:
 
 
 _INSERT_MODEL = (
-    "INSERT INTO model (model_key, hub, hub_id, name, type, creator, base_models, tags, nsfw_level,"
-    " downloads, likes, hub_state, first_seen_ms, seen_ms, changed_seq, doc_hash)"
-    " VALUES (?, 'civitai', ?, ?, ?, ?, ?, ?, ?, ?, ?, 'listed', 0, 0, 0, x'')"
+    "INSERT INTO model (model_key, hub, hub_id, ref_id, name, type, creator, base_models, tags,"
+    " nsfw_level, downloads, likes, hub_state, first_seen_ms, seen_ms, changed_seq, doc_hash)"
+    " VALUES (?1, 'civitai', ?2, ?2, ?, ?, ?, ?, ?, ?, ?, ?, 'listed', 0, 0, 0, x'')"
 )
 _INSERT_VERSION = (
     "INSERT INTO version (version_key, model_key, hub_id, name, base_model, position)"

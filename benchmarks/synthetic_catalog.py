@@ -175,13 +175,13 @@ def insert_models(tx: Tx, models: Sequence[Projection], codec: DocumentCodec) ->
     """One page: rows of the mirror, each with its texts as a small document."""
     seq = tx.emit("model", "page", "civitai", {"count": len(models)})
     tx.db.executemany(
-        "INSERT INTO model (model_key, hub, hub_id, name, type, creator, base_models, tags,"
+        "INSERT INTO model (model_key, hub, hub_id, ref_id, name, type, creator, base_models, tags,"
         " nsfw_level, downloads, likes, commercial, published_ms, updated_ms, size_bytes, owned,"
         " hub_state, first_seen_ms, seen_ms, changed_seq, doc_hash)"
-        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,'listed',0,0,?,x'00')",
+        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,'listed',0,0,?,x'00')",
         [
             (
-                m.model_key, m.hub, str(m.model_key), m.name, m.type, m.creator,
+                m.model_key, m.hub, str(m.model_key), str(m.model_key), m.name, m.type, m.creator,
                 json.dumps(m.base_models, ensure_ascii=False),
                 json.dumps(m.tags, ensure_ascii=False),
                 m.nsfw, m.downloads, m.likes, m.commercial, m.published_ms, m.updated_ms,
@@ -199,7 +199,7 @@ def insert_models(tx: Tx, models: Sequence[Projection], codec: DocumentCodec) ->
 def parse_texts(hub: str, raw: bytes) -> ParsedModel:
     """The parser of those documents: search wants nothing but texts of it."""
     return ParsedModel(
-        hub=hub, hub_id="1", name="", type="", creator=None, tags=(),
+        hub=hub, hub_id="1", ref_id="1", name="", type="", creator=None, tags=(),
         description="\n".join(json.loads(raw)), nsfw_level=None, downloads=None, likes=None,
         commercial=None, hub_state="listed", versions=(), base_models=(), published_ms=None,
         updated_ms=None, size_bytes=None,

@@ -182,9 +182,9 @@ class Workload:
         for hub_id in rng.sample(range(60), 5):
             raw = rng.randbytes(rng.choice((200, 2_000, 9_000)))
             key = tx.db.execute(
-                "INSERT INTO model (hub, hub_id, name, type, base_models, tags, hub_state,"
-                " first_seen_ms, seen_ms, changed_seq, doc_hash)"
-                " VALUES ('civitai', ?1, ?2, 'LORA', '[]', '[]', 'listed', ?3, ?3, ?4, ?5)"
+                "INSERT INTO model (hub, hub_id, ref_id, name, type, base_models, tags,"
+                " hub_state, first_seen_ms, seen_ms, changed_seq, doc_hash)"
+                " VALUES ('civitai', ?1, ?1, ?2, 'LORA', '[]', '[]', 'listed', ?3, ?3, ?4, ?5)"
                 " ON CONFLICT (hub, hub_id) DO UPDATE SET name = excluded.name,"
                 " seen_ms = excluded.seen_ms, changed_seq = excluded.changed_seq,"
                 " doc_hash = excluded.doc_hash RETURNING model_key",

@@ -180,14 +180,15 @@ def _ports(store: Store, hubs: dict[str, Hub], homes: dict[str, str]) -> Ports:
 def _wanted(db: apsw.Connection, job: Job) -> WantedFile:
     """The catalog's row of the job's file. The job's own facts win where it has some."""
     row = db.execute(
-        "SELECT m.hub_id, v.hub_id, f.hub_id, f.name, f.url, f.size_bytes, f.sha256"
-        " FROM file f JOIN version v USING (version_key) JOIN model m ON m.model_key = v.model_key"
+        "SELECT m.hub_id, v.hub_id, f.hub_id, f.name, f.url, f.size_bytes, f.sha256,"
+        " f.git_sha1, m.ref_id, v.files_revision FROM file f"
+        " JOIN version v USING (version_key) JOIN model m ON m.model_key = v.model_key"
         " WHERE f.file_key = ?",
         (job.file_key,),
     ).fetchone()
     if row is None:
         raise ModelkeepError("not_found", f"{job.ref} is not in the catalog any more")
-    model_id, version_id, file_id, name, url, size_bytes, sha256 = row
+    model_id, version_id, file_id, name, url, size_bytes, sha256, git_sha1, ref_id, revision = row
     return WantedFile(
         model_id=str(model_id),
         version_id=str(version_id),
@@ -196,4 +197,7 @@ def _wanted(db: apsw.Connection, job: Job) -> WantedFile:
         url=None if url is None else str(url),
         size_bytes=job.size_bytes or (size_bytes if isinstance(size_bytes, int) else None),
         sha256=job.sha256 or (sha256 if isinstance(sha256, bytes) else None),
+        git_sha1=git_sha1 if isinstance(git_sha1, bytes) else None,
+        ref_id=str(ref_id),
+        revision=None if revision is None else str(revision),
     )

@@ -25,10 +25,10 @@ def furnish(tx: Tx) -> None:
     seq = tx.emit("sync", "page", "civitai", {"hub": "civitai", "count": 1})
     db = tx.db
     db.execute(
-        "INSERT INTO model (model_key, hub, hub_id, name, type, base_models, tags, hub_state,"
-        " first_seen_ms, seen_ms, changed_seq, doc_hash) VALUES"
-        " (1, 'civitai', '1102', '水彩 Watercolor', 'LORA', '[\"SDXL 1.0\"]', '[\"style\"]',"
-        " 'listed', ?1, ?1, ?2, ?3)",
+        "INSERT INTO model (model_key, hub, hub_id, ref_id, name, type, base_models, tags,"
+        " hub_state, first_seen_ms, seen_ms, changed_seq, doc_hash) VALUES"
+        " (1, 'civitai', '1102', '1102', '水彩 Watercolor', 'LORA', '[\"SDXL 1.0\"]',"
+        " '[\"style\"]', 'listed', ?1, ?1, ?2, ?3)",
         (tx.now_ms, seq, bytes(32)),
     )
     db.execute(

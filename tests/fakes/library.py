@@ -39,9 +39,9 @@ def sha256(data: bytes) -> bytes:
 def add_model(tx: Tx, number: int, content: bytes, name: str = "A model") -> int:
     """A model with one version and one file of this sha256, as a sync would write it."""
     tx.db.execute(
-        "INSERT INTO model (hub, hub_id, name, type, base_models, tags, hub_state, first_seen_ms,"
-        " seen_ms, changed_seq, doc_hash) VALUES ('civitai', ?, ?, 'LORA', '[]', '[]', 'listed',"
-        " 0, 0, 0, x'00')",
+        "INSERT INTO model (hub, hub_id, ref_id, name, type, base_models, tags, hub_state,"
+        " first_seen_ms, seen_ms, changed_seq, doc_hash)"
+        " VALUES ('civitai', ?1, ?1, ?2, 'LORA', '[]', '[]', 'listed', 0, 0, 0, x'00')",
         (str(number), name),
     )
     model_key = tx.db.last_insert_rowid()

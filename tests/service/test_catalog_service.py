@@ -54,7 +54,8 @@ def parsed(number: int, name: str, description: str = "", **fields: object) -> P
         image_urls=(),
     )  # fmt: skip
     values: dict[str, object] = {
-        "hub": "civitai", "hub_id": str(number), "name": name, "type": "LORA", "creator": "alice",
+        "hub": "civitai", "hub_id": str(number), "ref_id": str(number), "name": name,
+        "type": "LORA", "creator": "alice",
         "tags": ("anime",), "description": description, "nsfw_level": 3, "downloads": number,
         "likes": 0, "commercial": True, "hub_state": "listed", "versions": (version,),
         "base_models": ("SDXL 1.0",), "published_ms": 1_000, "updated_ms": 2_000,
@@ -69,13 +70,13 @@ def put(tx: Tx, models: Sequence[ParsedModel], raw: bytes | None = None) -> int:
     for model in models:
         key = int(model.hub_id)
         tx.db.execute(
-            "INSERT INTO model (model_key, hub, hub_id, name, type, creator, base_models, tags,"
-            " nsfw_level, downloads, likes, commercial, published_ms, updated_ms, size_bytes,"
+            "INSERT INTO model (model_key, hub, hub_id, ref_id, name, type, creator, base_models,"
+            " tags, nsfw_level, downloads, likes, commercial, published_ms, updated_ms, size_bytes,"
             " hub_state, first_seen_ms, seen_ms, changed_seq, doc_hash)"
-            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,0,?,x'00') ON CONFLICT (model_key)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,0,?,x'00') ON CONFLICT (model_key)"
             " DO UPDATE SET name = excluded.name, changed_seq = excluded.changed_seq",
             (
-                key, model.hub, model.hub_id, model.name, model.type, model.creator,
+                key, model.hub, model.hub_id, model.ref_id, model.name, model.type, model.creator,
                 json.dumps(model.base_models), json.dumps(model.tags), model.nsfw_level,
                 model.downloads, model.likes, model.commercial, model.published_ms,
                 model.updated_ms, model.size_bytes, model.hub_state, seq,

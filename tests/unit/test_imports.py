@@ -23,11 +23,12 @@ FOLDERS = {
 
 # from the ground up; parts of one floor don't know each other, but for those named below
 FLOORS = (
-    {"platform", "logs", "clocks", "failpoints", "scan", "version", "exit_codes"},
+    {"platform", "logs", "clocks", "failpoints", "scan", "kinds", "version", "exit_codes"},
     {"settings", "supervise"},
     {"hubs", "store", "secrets"},
-    {"catalog", "library", "maintenance"},
+    {"catalog", "library", "maintenance", "api_changes"},
     {"sync", "transfer"},
+    {"snapshot", "legacy"},
     {"rpc"},
     {"wiring"},
     {"app"},

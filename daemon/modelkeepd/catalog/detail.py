@@ -39,7 +39,7 @@ def show(
     """What the catalog knows of a reference. Raises ModelNotFound."""
     model_key, version = _find(db, reference)
     row: Any = db.execute(
-        "SELECT hub, hub_id, name, type, creator, tags, base_models, nsfw_level, downloads, likes,"
+        "SELECT hub, ref_id, name, type, creator, tags, base_models, nsfw_level, downloads, likes,"
         " commercial, hub_state, owned, published_ms, updated_ms,"
         " (SELECT fetched_ms FROM document d WHERE d.model_key = m.model_key),"
         " (SELECT count(*) FROM revision r WHERE r.model_key = m.model_key)"
@@ -47,14 +47,14 @@ def show(
         (model_key,),
     ).fetchone()
     (
-        hub, hub_id, name, type_, creator, tags, bases, level, downloads, likes, commercial,
+        hub, ref_id, name, type_, creator, tags, bases, level, downloads, likes, commercial,
         state, owned, published_ms, updated_ms, fetched_ms, revisions,
     ) = row  # fmt: skip
     document = _document(db, codec, model_key)
     parsed = _parsed(hub, document, parse)
     names = msgspec.json.Decoder(list[str])
     return ModelDetail(
-        ref=model_ref(hub, hub_id) if version is None else version_ref(hub, hub_id, version),
+        ref=model_ref(hub, ref_id) if version is None else version_ref(hub, ref_id, version),
         name=name,
         hub=hub,
         type=type_,
@@ -71,8 +71,8 @@ def show(
         published_ms=published_ms,
         updated_ms=updated_ms,
         fetched_ms=fetched_ms or 0,
-        url=_page(hub_sites, hub, hub_id, version),
-        versions=_versions(db, model_key, hub, hub_id, version, parsed),
+        url=_page(hub_sites, hub, ref_id, version),
+        versions=_versions(db, model_key, hub, ref_id, version, parsed),
         raw=_decoded(document) if raw and document is not None else None,
         revisions=revisions,
     )
@@ -103,6 +103,21 @@ def _find(db: apsw.Connection, reference: Reference) -> tuple[int, str | None]:
     return int(found[0]), None if found[1] is None else str(found[1])
 
 
+def model_named(db: apsw.Connection, hub: str, ref_id: str) -> int | None:
+    """The key of the model that people call, or called, ``ref_id``; rather one that is there."""
+    found: Any = (
+        db.execute(
+            "SELECT model_key FROM model WHERE hub = ? AND ref_id = ? COLLATE NOCASE"
+            " ORDER BY hub_state = 'gone', model_key DESC LIMIT 1",
+            (hub, ref_id),
+        ).fetchone()
+        or db.execute(
+            "SELECT model_key FROM model_alias WHERE hub = ? AND ref_id = ?", (hub, ref_id)
+        ).fetchone()
+    )
+    return None if found is None else int(found[0])
+
+
 def _find_model(db: apsw.Connection, reference: Reference) -> Any:
     if reference.model is None:
         return db.execute(
@@ -110,15 +125,12 @@ def _find_model(db: apsw.Connection, reference: Reference) -> Any:
             " WHERE v.hub_id = ? AND m.hub = ?",
             (reference.version, reference.hub),
         ).fetchone()
-    model: Any = db.execute(
-        "SELECT model_key, NULL FROM model WHERE hub = ? AND hub_id = ?",
-        (reference.hub, reference.model),
-    ).fetchone()
-    if model is None or reference.version is None:
-        return model
+    model_key = model_named(db, str(reference.hub), reference.model)
+    if model_key is None or reference.version is None:
+        return None if model_key is None else (model_key, None)
     version: Any = db.execute(
         "SELECT model_key, hub_id FROM version WHERE model_key = ? AND hub_id = ?",
-        (model[0], reference.version),
+        (model_key, reference.version),
     ).fetchone()
     if version is None:
         ref = model_ref(str(reference.hub), reference.model)
@@ -133,7 +145,7 @@ def _versions(
     db: apsw.Connection,
     model_key: int,
     hub: str,
-    hub_id: str,
+    ref_id: str,
     wanted: str | None,
     parsed: ParsedModel | None,
 ) -> list[VersionDetail]:
@@ -160,14 +172,14 @@ def _versions(
         current = [row for row in of_version if not row[7]] or of_version
         result.append(
             VersionDetail(
-                ref=version_ref(hub, hub_id, version_id),
+                ref=version_ref(hub, ref_id, version_id),
                 name=name,
                 base_model=base_model,
                 published_ms=published_ms,
                 availability=availability,
                 trained_words=list(text.trained_words) if text else [],
                 description=text.description if text else "",
-                files=[_file(hub, hub_id, version_id, row) for row in current],
+                files=[_file(hub, ref_id, version_id, row) for row in current],
             )
         )
     return result
@@ -208,9 +220,9 @@ def _decoded(document: bytes) -> Any:
         return document.decode("utf-8", "replace")
 
 
-def _page(sites: Mapping[str, str], hub: str, hub_id: str, version: str | None) -> str:
+def _page(sites: Mapping[str, str], hub: str, ref_id: str, version: str | None) -> str:
     site = sites.get(hub, HUB_SITES.get(hub, "")).rstrip("/")
     if hub == "huggingface":
-        return f"{site}/{hub_id}" + (f"/tree/{version}" if version else "")
+        return f"{site}/{ref_id}" + (f"/tree/{version}" if version else "")
     suffix = f"?modelVersionId={version}" if version else ""
-    return f"{site}/models/{hub_id}{suffix}" if site else ""
+    return f"{site}/models/{ref_id}{suffix}" if site else ""

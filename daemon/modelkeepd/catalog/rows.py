@@ -141,7 +141,7 @@ def _texts(model: ParsedModel) -> tuple[str, ...]:
 def listed(db: apsw.Connection, model_keys: Sequence[int]) -> list[SearchItem]:
     """One line for each of these models, in this order; vanished ones are left out."""
     rows: list[Any] = db.execute(
-        "SELECT model_key, hub, hub_id, name, type, base_models, creator, tags, downloads,"
+        "SELECT model_key, hub, ref_id, name, type, base_models, creator, tags, downloads,"
         " nsfw_level, owned, updated_ms, size_bytes, hub_state FROM model"
         # a third faster than json_each here (measured)
         f" WHERE model_key IN ({','.join('?' * len(model_keys))})",
@@ -157,13 +157,13 @@ def _ref_prefix(hub: str) -> str:
 
 
 def _item(
-    hub: str, hub_id: str, name: str, type_: str, bases: str, creator: str | None, tags: str,
+    hub: str, ref_id: str, name: str, type_: str, bases: str, creator: str | None, tags: str,
     downloads: int | None, level: int | None, owned: int, updated_ms: int | None,
     size_bytes: int | None, state: str,
 ) -> SearchItem:  # fmt: skip
     base_models = _list_of_names.decode(bases)
     return SearchItem(
-        ref=_ref_prefix(hub) + hub_id,
+        ref=_ref_prefix(hub) + ref_id,
         name=name,
         hub=hub,
         type=type_,
@@ -186,8 +186,8 @@ def refs_with_prefix(db: apsw.Connection, prefix: str, limit: int) -> list[str]:
     if not colon:
         return []
     rows: list[Any] = db.execute(
-        "SELECT hub, hub_id FROM model WHERE hub = ? AND hub_id >= ? AND hub_id < ?"
-        " ORDER BY hub_id LIMIT ?",
+        "SELECT hub, ref_id FROM model WHERE hub = ? AND ref_id >= ? COLLATE NOCASE"
+        " AND ref_id < ? COLLATE NOCASE ORDER BY ref_id COLLATE NOCASE LIMIT ?",
         (hub, beginning, beginning + "\U0010ffff", limit),
     ).fetchall()
     return [model_ref(*row) for row in rows]

@@ -153,6 +153,7 @@ def _model(wire: WireModel, texts: bool) -> ParsedModel:
     return ParsedModel(
         hub=HUB,
         hub_id=hub_id,
+        ref_id=hub_id,
         name=_text(wire.name, MAX_NAME) or f"civitai:{hub_id}",
         type=_text(wire.type, MAX_NAME) or "Other",
         creator=_text(creator, MAX_NAME),

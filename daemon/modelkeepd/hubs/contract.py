@@ -16,6 +16,10 @@ itself: the client has already retried as far as its patience went, ``retry_afte
 own wish. All others are permanent for the same request: asking again changes nothing until
 something else does (a token, the catalog, our code).
 
+**One model.** ``look`` tells present from absent and follows renames; a single 404 is no proof that
+something was deleted, so whoever asks repeats it over days. ``details`` brings what a list row
+leaves out.
+
 **Downloads.** ``download_plan`` says where a file's bytes come from and what they must be. Its
 token goes to the origin of ``url`` alone: the hub redirects to a storage host that must never see
 it.
@@ -28,7 +32,7 @@ import msgspec
 
 from modelkeepd.secrets import Secret
 
-Order = Literal["newest", "oldest"]
+Order = Literal["newest", "oldest", "updated"]
 
 
 class HubError(Exception):
@@ -118,10 +122,15 @@ class ParsedFile(msgspec.Struct, frozen=True, gc=False):
     sha256: bytes | None
     is_primary: bool
     url: str | None
+    git_sha1: bytes | None = None
 
 
 class ParsedVersion(msgspec.Struct, frozen=True):
-    """One version of a model; ``position`` is the creator's order, not the date's."""
+    """One version of a model; ``position`` is the creator's order, not the date's.
+
+    ``files_known`` is False where the document leaves the files out: then ``files`` is empty and
+    says nothing. ``revision`` is the commit the version stands at, on a hub that has commits.
+    """
 
     hub_id: str
     name: str
@@ -133,13 +142,20 @@ class ParsedVersion(msgspec.Struct, frozen=True):
     trained_words: tuple[str, ...]
     files: tuple[ParsedFile, ...]
     image_urls: tuple[str, ...]
+    files_known: bool = True
+    revision: str | None = None
 
 
 class ParsedModel(msgspec.Struct, frozen=True):
-    """A model as its document says, texts plain, times in ms, sizes in bytes."""
+    """A model as its document says, texts plain, times in ms, sizes in bytes.
+
+    ``hub_id`` is the hub's own key and never changes; ``ref_id`` is what people call the model
+    there, which may. ``gated`` is "auto" or "manual" where content needs to be asked for.
+    """
 
     hub: str
     hub_id: str
+    ref_id: str
     name: str
     type: str
     creator: str | None
@@ -155,6 +171,8 @@ class ParsedModel(msgspec.Struct, frozen=True):
     published_ms: int | None
     updated_ms: int | None
     size_bytes: int | None
+    license: str | None = None
+    gated: str | None = None
 
 
 class ParsedImage(msgspec.Struct, frozen=True):
@@ -200,6 +218,27 @@ class HubPage(msgspec.Struct, frozen=True):
     typical_id: int | None = None
 
 
+class Address(msgspec.Struct, frozen=True):
+    """A model as its hub can be asked for it. ``version_ids`` are known ones, newest first."""
+
+    hub_id: str
+    ref_id: str
+    version_ids: tuple[str, ...] = ()
+
+
+class Presence(msgspec.Struct, frozen=True):
+    """What one look at a single model showed.
+
+    ``present`` brings its document, in the form that the list has. ``absent`` means that every
+    witness the hub offers denies it, in the words that the hub has for deleted things. What is
+    neither is ``unclear`` and proves nothing.
+    """
+
+    state: Literal["present", "absent", "unclear"]
+    item: ListItem | None = None
+    reason: str = ""
+
+
 class WantedFile(msgspec.Struct, frozen=True):
     """A file of the catalog that somebody wants the bytes of (a row of ``file``)."""
 
@@ -210,6 +249,9 @@ class WantedFile(msgspec.Struct, frozen=True):
     url: str | None = None
     size_bytes: int | None = None
     sha256: bytes | None = None
+    git_sha1: bytes | None = None
+    ref_id: str = ""
+    revision: str | None = None
 
 
 class DownloadPlan(msgspec.Struct, frozen=True):
@@ -226,14 +268,23 @@ class DownloadPlan(msgspec.Struct, frozen=True):
     sha256: bytes | None
     user_agent: str
     fallback_url: str | None = None
+    git_sha1: bytes | None = None
 
 
 class Hub(Protocol):
-    """A model hub. See the module's prose for what each call promises."""
+    """A model hub. See the module's prose for what each call promises.
+
+    ``bulk_ids`` is how many models one ``models_by_ids`` takes; 0: the hub has no such call.
+    ``news_order`` is the order of the list that shows first what changed last; its cursors'
+    ``next_position`` holds that date. ``details_apart`` says that list rows leave out the files.
+    """
 
     name: str
     views: tuple[str, ...]
     page_limit: int
+    bulk_ids: int
+    news_order: Order
+    details_apart: bool
 
     @property
     def requests_sent(self) -> int:
@@ -249,7 +300,18 @@ class Hub(Protocol):
         ...
 
     async def model(self, hub_id: str) -> bytes:
-        """One model's document. Raises NotFoundOnHub."""
+        """One model's document by what people call it (its ``ref_id``). Raises NotFoundOnHub."""
+        ...
+
+    async def look(self, address: Address) -> Presence:
+        """Whether this model is still there, whatever it is called now. Raises HubUnavailable."""
+        ...
+
+    async def details(self, address: Address) -> bytes:
+        """The fullest document of one model: with its files' sizes and hashes.
+
+        Raises NotFoundOnHub. Where ``details_apart`` is False it has the form of the list's rows.
+        """
         ...
 
     async def version(self, hub_id: str) -> bytes:
@@ -275,4 +337,8 @@ def parse_model(hub: str, raw: bytes, *, texts: bool = True) -> ParsedModel:
         from modelkeepd.hubs.civitai_documents import parse_civitai_model
 
         return parse_civitai_model(raw, texts=texts)
+    if hub == "huggingface":
+        from modelkeepd.hubs.huggingface_documents import parse_huggingface_model
+
+        return parse_huggingface_model(raw, texts=texts)
     raise OddDocument(f"no parser for the hub {hub!r}")

@@ -37,7 +37,7 @@ def read_files(db: apsw.Connection, wanted: schema.ListFiles) -> schema.LibraryF
     total: Any = db.execute(f"SELECT count(*) {_FILES}{where}", bindings).fetchone()
     page = f"{where}{' AND ' if where else ' WHERE '}l.path > :after"
     rows: list[Any] = db.execute(
-        "SELECT l.path, l.size_bytes, l.sha256, m.hub, m.hub_id, v.hub_id, f.hub_id, f.name,"
+        "SELECT l.path, l.size_bytes, l.sha256, m.hub, m.ref_id, v.hub_id, f.hub_id, f.name,"
         f" m.name, {_STATE}, l.verdict, l.mtime_ns {_FILES}{page} ORDER BY l.path LIMIT :limit",
         bindings,
     ).fetchall()

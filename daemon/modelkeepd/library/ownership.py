@@ -27,7 +27,7 @@ class CatalogFile:
 
 
 _CATALOG_FILE = """
-SELECT f.file_key, f.model_key, m.hub, m.hub_id, v.hub_id, f.hub_id, f.name, m.name
+SELECT f.file_key, f.model_key, m.hub, m.ref_id, v.hub_id, f.hub_id, f.name, m.name
 FROM file f JOIN version v USING (version_key) JOIN model m ON m.model_key = f.model_key
 """
 # the same bytes are often published twice; prefer a model that is still listed, then the older one

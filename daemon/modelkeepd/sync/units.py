@@ -164,10 +164,10 @@ def _insert(
         versions += [(key, version) for version in parsed.versions]
         key += 1
     db.executemany(
-        "INSERT INTO model (model_key, hub, hub_id, name, type, creator, base_models, tags,"
+        "INSERT INTO model (model_key, hub, hub_id, ref_id, name, type, creator, base_models, tags,"
         " nsfw_level, downloads, likes, commercial, published_ms, updated_ms, size_bytes,"
-        " hub_state, first_seen_ms, seen_ms, changed_seq, doc_hash)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " license, gated, hub_state, first_seen_ms, seen_ms, changed_seq, doc_hash)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         rows,
     )
     db.executemany("INSERT INTO document VALUES (?, ?, ?, ?)", documents)
@@ -176,6 +176,7 @@ def _insert(
 
 def _columns(parsed: ParsedModel) -> tuple[object, ...]:
     return (
+        parsed.ref_id,
         parsed.name,
         parsed.type,
         parsed.creator,
@@ -188,6 +189,8 @@ def _columns(parsed: ParsedModel) -> tuple[object, ...]:
         parsed.published_ms,
         parsed.updated_ms,
         parsed.size_bytes,
+        parsed.license,
+        parsed.gated,
         parsed.hub_state,
     )
 
@@ -203,7 +206,7 @@ def _insert_versions(db: apsw.Connection, versions: Sequence[tuple[int, ParsedVe
         key += 1
     db.executemany(
         "INSERT INTO version (version_key, model_key, name, base_model, position, published_ms,"
-        " availability, hub_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        " availability, revision, hub_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         rows,
     )
     _insert_files(db, files)
@@ -216,13 +219,14 @@ def _version_columns(version: ParsedVersion) -> tuple[object, ...]:
         version.position,
         version.published_ms,
         version.availability,
+        version.revision,
     )
 
 
 def _insert_files(db: apsw.Connection, files: Iterable[tuple[int, int, ParsedFile]]) -> None:
     db.executemany(
-        "INSERT INTO file (version_key, model_key, kind, format, size_bytes, sha256, is_primary,"
-        " url, hub_id, name) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO file (version_key, model_key, kind, format, size_bytes, sha256, git_sha1,"
+        " is_primary, url, hub_id, name) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (version_key, model_key, *_file_columns(file), file.hub_id, file.name)
             for version_key, model_key, file in files
@@ -231,7 +235,15 @@ def _insert_files(db: apsw.Connection, files: Iterable[tuple[int, int, ParsedFil
 
 
 def _file_columns(file: ParsedFile) -> tuple[object, ...]:
-    return (file.kind, file.format, file.size_bytes, file.sha256, file.is_primary, file.url)
+    return (
+        file.kind,
+        file.format,
+        file.size_bytes,
+        file.sha256,
+        file.git_sha1,
+        file.is_primary,
+        file.url,
+    )
 
 
 def _update(
@@ -242,8 +254,8 @@ def _update(
     db = tx.db
     replaced = json.dumps([key for key, _, is_same in changed if not is_same])
     db.execute(
-        "INSERT INTO revision (model_key, dict_id, raw, seen_ms, replaced_ms)"
-        " SELECT model_key, dict_id, raw, fetched_ms, ? FROM document"
+        "INSERT INTO revision (model_key, kind, is_delta, dict_id, raw, seen_ms, replaced_ms)"
+        " SELECT model_key, 'model', 0, dict_id, raw, fetched_ms, ? FROM document"
         " WHERE model_key IN (SELECT value FROM json_each(?))",
         (tx.now_ms, replaced),
     )
@@ -253,10 +265,10 @@ def _update(
         rows.append((*_columns(model.parsed), fetched_ms, seq, model.doc_hash, model_key))
         documents.append((model_key, model.dict_id, model.blob, fetched_ms))
     db.executemany(
-        "UPDATE model SET name = ?, type = ?, creator = ?, base_models = ?, tags = ?,"
+        "UPDATE model SET ref_id = ?, name = ?, type = ?, creator = ?, base_models = ?, tags = ?,"
         " nsfw_level = ?, downloads = ?, likes = ?, commercial = ?, published_ms = ?,"
-        " updated_ms = ?, size_bytes = ?, hub_state = ?, gone_ms = NULL, seen_ms = ?,"
-        " changed_seq = ?, doc_hash = ? WHERE model_key = ?",
+        " updated_ms = ?, size_bytes = ?, license = ?, gated = ?, hub_state = ?,"
+        " gone_ms = NULL, seen_ms = ?, changed_seq = ?, doc_hash = ? WHERE model_key = ?",
         rows,
     )
     db.executemany("REPLACE INTO document VALUES (?, ?, ?, ?)", documents)
@@ -279,7 +291,7 @@ def _update_versions(tx: Tx, model_key: int, versions: Sequence[ParsedVersion]) 
     )
     db.executemany(
         "UPDATE version SET name = ?, base_model = ?, position = ?, published_ms = ?,"
-        " availability = ?, gone_ms = NULL WHERE version_key = ?",
+        " availability = ?, revision = ?, gone_ms = NULL WHERE version_key = ?",
         [(*_version_columns(version), key) for key, version in kept],
     )
     db.execute(
@@ -287,11 +299,11 @@ def _update_versions(tx: Tx, model_key: int, versions: Sequence[ParsedVersion]) 
         (tx.now_ms, model_key),
     )
     db.executemany(
-        "INSERT INTO file (version_key, model_key, kind, format, size_bytes, sha256, is_primary,"
-        " url, hub_id, name) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO file (version_key, model_key, kind, format, size_bytes, sha256, git_sha1,"
+        " is_primary, url, hub_id, name) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (version_key, hub_id, name) DO UPDATE SET kind = excluded.kind,"
         " format = excluded.format, size_bytes = excluded.size_bytes, sha256 = excluded.sha256,"
-        " is_primary = excluded.is_primary, url = excluded.url, gone_ms = NULL",
+        " git_sha1 = excluded.git_sha1, is_primary = excluded.is_primary, url = excluded.url, gone_ms = NULL",
         [
             (key, model_key, *_file_columns(file), file.hub_id, file.name)
             for key, version in kept

@@ -12,6 +12,7 @@ import apsw
 
 from modelkeep_protocol import errors
 from modelkeep_protocol.errors import ModelkeepError
+from modelkeepd.catalog.detail import model_named
 from modelkeepd.hubs.reference import Reference, file_ref, model_ref
 from modelkeepd.transfer.service import WantedFile
 
@@ -43,7 +44,7 @@ class Offered:
 
 
 _FILES = """\
-SELECT m.hub, m.hub_id, m.type, v.hub_id, v.base_model, f.file_key, f.hub_id, f.name, f.kind,
+SELECT m.hub, m.ref_id, m.type, v.hub_id, v.base_model, f.file_key, f.hub_id, f.name, f.kind,
        f.size_bytes, f.sha256, f.is_primary
 FROM file f JOIN version v USING (version_key) JOIN model m ON m.model_key = v.model_key
 """
@@ -124,14 +125,17 @@ def _files_of(db: apsw.Connection, reference: Reference) -> list[Offered]:
     version_id = reference.version
     if model_id is None:
         row = db.execute(
-            "SELECT m.hub_id FROM version v JOIN model m USING (model_key)"
+            "SELECT m.ref_id FROM version v JOIN model m USING (model_key)"
             " WHERE v.hub_id = ? AND m.hub = ?",
             (version_id, hub),
         ).fetchone()
         model_id = None if row is None else str(row[0])
-    model = db.execute(
-        "SELECT model_key, hub_state FROM model WHERE hub = ? AND hub_id = ?", (hub, model_id)
-    ).fetchone()
+    model = None
+    if hub is not None and model_id is not None:
+        model = db.execute(
+            "SELECT model_key, hub_state FROM model WHERE model_key = ?",
+            (model_named(db, hub, model_id),),
+        ).fetchone()
     if model is None or hub is None or model_id is None:
         raise ModelkeepError(
             errors.NOT_FOUND,
