@@ -4,11 +4,14 @@
 """
 
 import ast
+import importlib
 import inspect
+import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -128,7 +131,27 @@ def structs() -> list[type[Struct]]:
     for method in schema.METHODS.values():
         for struct in (method.params, method.result):
             wanted |= {inner.__name__ for inner in _inside(shapes.type_info(struct))}
-    return [found for name, found in vars(schema).items() if name in wanted]
+    return [found for module in _modules() for name, found in _own(module) if name in wanted]
+
+
+def _modules() -> list[ModuleType]:
+    """The schema's modules in the order a reader wants them: that of the methods."""
+    names = dict.fromkeys(
+        ("common", *(method.name.partition(".")[0] for method in schema.METHODS.values()))
+    )
+    found = {
+        each.name: importlib.import_module(f"{schema.__name__}.{each.name}")
+        for each in pkgutil.iter_modules(schema.__path__)
+    }
+    return [found.pop(name) for name in names if name in found] + list(found.values())
+
+
+def _own(module: ModuleType) -> list[tuple[str, type[Struct]]]:
+    return [
+        (name, value)
+        for name, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == module.__name__
+    ]
 
 
 def _inside(info: shapes.Type) -> Iterator[type[Struct]]:
@@ -202,17 +225,18 @@ def _plain(docstring: str) -> str:
 
 def _field_comments() -> dict[tuple[str, str], str]:
     """The comment behind each field in the source; Python itself forgets them."""
-    source = inspect.getsource(schema)
-    lines = source.splitlines()
     found = {}
-    for node in ast.parse(source).body:
-        if not isinstance(node, ast.ClassDef):
-            continue
-        for field in node.body:
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                assert field.end_lineno is not None
-                rest = lines[field.end_lineno - 1][field.end_col_offset :]
-                found[node.name, field.target.id] = rest.strip().removeprefix("# ")
+    for module in _modules():
+        source = inspect.getsource(module)
+        lines = source.splitlines()
+        for node in ast.parse(source).body:
+            if not isinstance(node, ast.ClassDef):
+                continue
+            for field in node.body:
+                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                    assert field.end_lineno is not None
+                    rest = lines[field.end_lineno - 1][field.end_col_offset :]
+                    found[node.name, field.target.id] = rest.strip().removeprefix("# ")
     return found
 
 
