@@ -143,7 +143,7 @@ async def _build(database: Path, models: int) -> float:
             unit = partial(save_dictionary, hub=HUB, kind=MODEL_KIND, data=data)
             dict_id = await store.apply(unit, durability=Durability.NORMAL, name="bench.dictionary")
             dictionaries.append((dict_id, data))
-        run_id = await store.apply(
+        run = await store.apply(
             partial(begin_run, hub=HUB, kind="full", state="{}"),
             durability=Durability.NORMAL,
             name="bench.begin",
@@ -157,14 +157,21 @@ async def _build(database: Path, models: int) -> float:
                     if page.odd:
                         raise SystemExit(f"a synthetic document is odd: {page.odd[0].reason}")
                     pages += 1
-                    write = PageWrite(HUB, run_id, "mature", page, "{}", int(time.time() * 1000))
+                    write = PageWrite(
+                        HUB, "mature", page, int(time.time() * 1000), run.run_id, "full", "{}"
+                    )
                     await store.apply(
                         partial(apply_page, write=write),
                         durability=Durability.NORMAL,
                         name="bench.page",
                     )
         await store.apply(
-            partial(finish_run, hub=HUB, run_id=run_id, pass_pages=(pages,)),
+            partial(
+                finish_run,
+                run=run,
+                pass_pages=(pages,),
+                marks=dict.fromkeys(("mature", "sfw")),
+            ),
             durability=Durability.NORMAL,
             name="bench.finish",
         )

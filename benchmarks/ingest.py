@@ -18,7 +18,6 @@ interleaved, medians given, each run in a process of its own.
 import argparse
 import json
 import os
-import random
 import socket
 import socketserver
 import statistics
@@ -39,11 +38,11 @@ import zstandard
 from modelkeepd.catalog.compiler import build_schema, document, register_tokenizers
 from modelkeepd.catalog.projection import Projection, nsfw_level
 from modelkeepd.catalog.service import CatalogService
-from modelkeepd.clocks import Clocks
 from modelkeepd.hubs.civitai import Civitai, read_page
 from modelkeepd.hubs.documents import LEVEL, DocumentCodec
+from modelkeepd.hubs.host import HostState
 from modelkeepd.hubs.http import HubHttp
-from modelkeepd.hubs.limiter import Bucket, Limiter
+from modelkeepd.hubs.line import Line
 from modelkeepd.hubs.plain_text import plain_text
 from modelkeepd.store import open_store
 from modelkeepd.store.migrations import shipped_migrations
@@ -203,7 +202,7 @@ class OneView(Civitai):
 async def ours(home: Path, url: str) -> dict[str, float]:
     """The daemon's two services on a fresh home."""
     http = HubHttp(url)
-    hub = OneView(http, Limiter(Bucket(1e6)), clocks=Clocks(), rng=random.Random(1))
+    hub = OneView(Line(http, HostState("civitai", 1e6)))
     async with open_store(home / "db") as store, trio.open_nursery() as nursery:
         catalog = CatalogService(store, home / "index", DocumentCodec())
         sync = SyncService(store, {"civitai": hub}, SyncSettings(auto=False))

@@ -35,8 +35,9 @@ from modelkeepd.store import open_store
 from modelkeepd.transfer.fetch import open_fetcher
 from modelkeepd.transfer.jobs import Job
 from modelkeepd.transfer.ports import Ports, SourcePlan, TransferSettings
-from modelkeepd.transfer.service import TransferService, WantedFile
+from modelkeepd.transfer.service import TransferService
 from modelkeepd.transfer.states import FINAL, State
+from modelkeepd.transfer.wanted import WantedFile
 from tests.fakes.certificates import Certificates, make_certificates
 
 SIZES = {"small": (256 << 20, 5), "full": (2 << 30, 3)}

@@ -29,6 +29,8 @@ _ABSOLUTE = r"^(/|~/)[^\x00-\x1f]*$"
 _AnyStruct = TypeVar("_AnyStruct", bound=Struct)
 Text = Annotated[str, Meta(max_length=4096)]
 Layout = Literal["auto", "comfyui", "a1111", "flat"]
+# midnight may lie inside
+_HOURS = r"^(|([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)$"
 
 
 class HubSettings(Struct, frozen=True):
@@ -45,18 +47,72 @@ class HubSettings(Struct, frozen=True):
     requests_per_second: Annotated[
         float,
         Meta(
-            description="Upper limit of background requests, averaged over ten seconds.",
+            description="Upper limit of requests to this hub, averaged over ten seconds. The hub's"
+            " own limits and its complaints make it less.",
             gt=0,
             le=1000,
         ),
     ] = 1.5
+    sync_every_h: Annotated[
+        float, Meta(description="News of this hub are fetched this often.", ge=0.25, le=8760)
+    ] = 24.0
+    quiet_hours: Annotated[
+        str,
+        Meta(
+            description="No background requests in these hours of local time, as in"
+            " `23:00-07:30`. Empty: none are quiet.",
+            max_length=11,
+            pattern=_HOURS,
+            examples=["23:00-07:30"],
+        ),
+    ] = ""
+    # 5,000 requests read all of CivitAI's million models anew in some four days (100 a request,
+    # twice for what only one of its two views shows), in less than an hour a day
+    background_requests_per_day: Annotated[
+        int,
+        Meta(
+            description="Requests a day (UTC) that background work may spend; the first full"
+            " crawl, and what people ask for, are not held back by it.",
+            ge=0,
+            le=10_000_000,
+        ),
+    ] = 5_000
+    detail_ttl_s: Annotated[
+        float,
+        Meta(
+            description="A model's details that are not older are shown without asking the hub.",
+            ge=0,
+            le=30 * 86_400,
+        ),
+    ] = 600.0
+
+
+class HuggingFaceSettings(HubSettings, frozen=True):
+    """Hugging Face, which holds far more than people run at home."""
+
+    # The whole hub is 2.5 million repositories and more, most of them checkpoints of somebody's
+    # training run. These six tags are what image, video and language programs at home load: a
+    # tenth of the rows, in some hundred requests. Original weights of language models are left
+    # out; their GGUF files, which are what is run, are in.
+    filters: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...],
+        Meta(
+            description="Tags of the repositories to mirror: each is one list. With a comma"
+            " between, a repository must have all of them. An empty list: everything.",
+            max_length=64,
+        ),
+    ] = ("diffusers", "diffusion-single-file", "comfyui", "text-to-image", "lora", "gguf")
+    page_size: Annotated[int, Meta(description="Rows asked for at once.", ge=10, le=1_000)] = 1_000
 
 
 class Hubs(Struct, frozen=True):
     """The hubs."""
 
     civitai: HubSettings = HubSettings("https://civitai.com")
-    huggingface: HubSettings = HubSettings("https://huggingface.co")
+    # 10,000 requests are 7 % of what its limits leave an address without a token in a day
+    huggingface: HuggingFaceSettings = HuggingFaceSettings(
+        "https://huggingface.co", background_requests_per_day=10_000
+    )
 
 
 class Sync(Struct, frozen=True):
@@ -180,7 +236,7 @@ class Key(Struct, frozen=True):
         if get_origin(hint) is Literal:
             return " | ".join(f'"{word}"' for word in get_args(hint))
         if get_origin(hint) is tuple:
-            return "list of tables"
+            return "list of tables" if _is_of_tables(hint) else "list of texts"
         bounds = [
             f"{word} {bound:g}" if isinstance(bound, float) else f"{word} {bound}"
             for word, bound in (
@@ -193,7 +249,7 @@ class Key(Struct, frozen=True):
 
 
 def keys(section: Struct | None = None, prefix: tuple[str, ...] = ()) -> Iterator[Key]:
-    """Every leaf key. Lists of tables appear once, as ``library.roots``."""
+    """Every leaf key. Lists appear once, as ``library.roots``."""
     section = Settings() if section is None else section
     for name, hint in _hints(type(section)).items():
         _, meta = _bare(hint)
@@ -283,6 +339,9 @@ def _checked(hint: Any, value: Any, place: str) -> Any:
         # TOML has tables and lists
         for ours, theirs in (("`object`", "a table"), ("`array`", "a list"), ("Object", "table")):
             rule = rule.replace(ours, theirs)
+        examples = _bare(hint)[1].examples
+        if examples and "regex" in rule:
+            rule = f"expected a text such as {examples[0]!r}, got {value!r:.100}"
         raise BadSettings(f"{place}: {rule[:1].lower()}{rule[1:]}") from exc
 
 
@@ -323,7 +382,7 @@ class _FileReader:
                 if not isinstance(value, dict):
                     raise BadSettings(f"{self._place(here)}: expected a table [{'.'.join(here)}]")
                 self._take_table(value, inner, here)
-            elif get_origin(hint) is tuple:
+            elif _is_of_tables(hint):
                 self.values[here] = self._take_list(value, get_args(hint)[0], here)
             else:
                 self.values[here] = _checked(hints[name], value, self._place(here))
@@ -404,6 +463,13 @@ def _hints(struct: type[Struct]) -> dict[str, Any]:
     return get_type_hints(struct, include_extras=True)
 
 
+def _is_of_tables(hint: Any) -> bool:
+    if get_origin(hint) is not tuple:
+        return False
+    element, _ = _bare(get_args(hint)[0])
+    return isinstance(element, type) and issubclass(element, Struct)
+
+
 def _bare(hint: Any) -> tuple[Any, Meta]:
     """The type without its annotations, and all of those as one."""
     if get_origin(hint) is not Annotated:
@@ -411,7 +477,7 @@ def _bare(hint: Any) -> tuple[Any, Meta]:
     bare, *metas = get_args(hint)
     merged: dict[str, Any] = {}
     for meta in metas:
-        for name in ("gt", "ge", "le", "description"):
+        for name in ("gt", "ge", "le", "description", "examples"):
             if getattr(meta, name) is not None:
                 merged[name] = getattr(meta, name)
     return bare, Meta(**merged)

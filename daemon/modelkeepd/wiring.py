@@ -5,36 +5,49 @@ The order of ``services`` is the start order; ``app`` and ``supervise`` do the r
 
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import apsw
-
-from modelkeep_protocol.errors import ModelkeepError
 from modelkeep_protocol.paths import Paths
 from modelkeepd import logs
+from modelkeepd.api_changes.service import ApiChangesService
 from modelkeepd.catalog.service import CatalogService
 from modelkeepd.clocks import Clocks
-from modelkeepd.hubs.contract import Hub, HubError, WantedFile
+from modelkeepd.hubs.contract import HubUnavailable, parse_model
 from modelkeepd.hubs.documents import DocumentCodec
-from modelkeepd.hubs.opening import HubConfig, open_hubs
+from modelkeepd.hubs.keeper import HubKeeper
+from modelkeepd.hubs.opening import HubConfig, Hubs, open_hubs
+from modelkeepd.hubs.reference import parse_reference
+from modelkeepd.hubs.schedule import is_quiet, local_time
 from modelkeepd.library import records
 from modelkeepd.library.layout import detect_layout, folder_for
+from modelkeepd.library.paths import from_text
+from modelkeepd.library.roots import read_roots
 from modelkeepd.library.service import LibraryService
 from modelkeepd.maintenance import MaintenanceService
 from modelkeepd.rpc.errors import as_modelkeep_error
 from modelkeepd.rpc.handlers import Handlers
+from modelkeepd.rpc.hubs import HubMethods
+from modelkeepd.rpc.mirror import MirrorMethods
 from modelkeepd.rpc.server import RpcService
+from modelkeepd.rpc.transfers import Ask
 from modelkeepd.scan.scanner import scan_file
-from modelkeepd.secrets import load_token
-from modelkeepd.settings import BadSettings, HubSettings, Settings
-from modelkeepd.store import Store
+from modelkeepd.secrets import Secret, load_token
+from modelkeepd.settings import BadSettings, HubSettings, HuggingFaceSettings, Settings
+from modelkeepd.snapshot.service import SnapshotService
+from modelkeepd.store import Durability, Store
 from modelkeepd.supervise import Service, StopRequest, Supervisor
+from modelkeepd.sync.details import DetailService
+from modelkeepd.sync.schedule import Cadence
+from modelkeepd.sync.service import Ports as SyncPorts
 from modelkeepd.sync.service import SyncService, SyncSettings
 from modelkeepd.transfer.fetch import open_fetcher
 from modelkeepd.transfer.jobs import Job
-from modelkeepd.transfer.ports import Ports, SourcePlan, TransferSettings
+from modelkeepd.transfer.ports import Ports, TransferSettings
+from modelkeepd.transfer.resolve import resolver
 from modelkeepd.transfer.service import TransferService
 
 log = logging.getLogger(__name__)
@@ -75,16 +88,37 @@ async def wire(
         fetcher = await stack.enter_async_context(open_fetcher())
         library = LibraryService(store, settings.library, clocks)
         catalog = CatalogService(store, Path(paths.search_index), DocumentCodec())
-        transfer = TransferService(
-            store, fetcher, _transfer_settings(settings), _ports(store, hubs, homes)
+        sync = SyncService(
+            store,
+            hubs.background,
+            {config.name: _sync_settings(settings, config.name) for config in configs},
+            interactive=hubs.interactive,
+            ports={
+                config.name: _sync_ports(settings, hubs, config.name, clocks) for config in configs
+            },
+            details_ttl_s={
+                config.name: getattr(settings.hubs, config.name).detail_ttl_s for config in configs
+            },
+            saved=hubs.saved,
+            clocks=clocks,
         )
-        sync = SyncService(store, hubs, SyncSettings(auto=settings.sync.auto), clocks=clocks)
+        ask = _ask(sync.details)
+        transfer = TransferService(
+            store, fetcher, _transfer_settings(settings), _ports(store, hubs, homes, ask)
+        )
+        api_changes = watch_apis(store, hubs, clocks)
+        snapshots = SnapshotService(
+            store, DocumentCodec(), Path(paths.config_dir), parse=parse_model, clocks=clocks
+        )
         services: list[Service] = [
             MaintenanceService(store, settings.events),
+            HubKeeper(hubs, partial(store.apply, durability=Durability.NORMAL), store.read),
+            api_changes,
             library,
             catalog,
             transfer,
             sync,
+            snapshots,
         ]
         handlers = Handlers(
             paths=paths,
@@ -96,9 +130,12 @@ async def wire(
             library=library,
             catalog=catalog,
             transfer=transfer,
-            sync=sync,
-            has_token={config.name: config.token is not None for config in configs},
-            requests=lambda name: hubs[name].requests_sent,
+            hubs=HubMethods(
+                sync, hubs, homes, {config.name: config.token is not None for config in configs}
+            ),
+            mirror=MirrorMethods(catalog, sync.details, api_changes, snapshots, hubs.saved),
+            askable=hubs.interactive,
+            ask=ask,
         )
         rpc = RpcService(
             Path(paths.socket), store.epoch, handlers.table(), map_error=as_modelkeep_error
@@ -117,8 +154,35 @@ def hub_configs(settings: Settings, config_dir: Path) -> list[HubConfig]:
             token = load_token(name, config_dir)
             if token is not None:
                 logs.hide(token.reveal())
-            configs.append(HubConfig(name, hub.base_url, token, hub.requests_per_second))
+            configs.append(_hub_config(name, hub, token))
     return configs
+
+
+def _hub_config(name: str, hub: HubSettings, token: Secret | None) -> HubConfig:
+    config = HubConfig(
+        name,
+        hub.base_url,
+        token,
+        hub.requests_per_second,
+        background_per_day=hub.background_requests_per_day,
+    )
+    if isinstance(hub, HuggingFaceSettings):
+        config = replace(config, filters=hub.filters, page_size=hub.page_size)
+    return config
+
+
+def _sync_settings(settings: Settings, name: str) -> SyncSettings:
+    every_s = 3_600.0 * getattr(settings.hubs, name).sync_every_h
+    cadence = Cadence(news_s=every_s)
+    return SyncSettings(auto=settings.sync.auto, cadence=cadence)
+
+
+def _sync_ports(settings: Settings, hubs: Hubs, name: str, clocks: Clocks) -> SyncPorts:
+    hours: str = getattr(settings.hubs, name).quiet_hours
+    return SyncPorts(
+        is_quiet=lambda: is_quiet(local_time(clocks.wall_ms()), hours),
+        budget_left=lambda: hubs.standing(name).background_left,
+    )
 
 
 def _transfer_settings(settings: Settings) -> TransferSettings:
@@ -147,57 +211,64 @@ def _folder(path: str, key: str) -> Path:
     raise BadSettings(f"{key} = {path!r} is no folder's path: {why}")
 
 
-def _ports(store: Store, hubs: dict[str, Hub], homes: dict[str, str]) -> Ports:
-    async def resolve(job: Job) -> SourcePlan:
-        hub = hubs.get(job.hub)
-        if hub is None:
-            raise HubError(
-                f"the hub {job.hub} is not in use", hint="enable it in config.toml and restart"
+def watch_apis(store: Store, hubs: Hubs, clocks: Clocks) -> ApiChangesService:
+    """The service that hears every answer of these hubs, and pauses what it can't read."""
+
+    async def ask(hub: str, path: str, params: Sequence[tuple[str, str]]) -> bytes:
+        line = hubs.lines[hub, "background"]
+        return await line.get(path, params, operation="watch", read=lambda answer: answer.body)
+
+    def pause(hub: str, operation: str, reason: str) -> None:
+        if hub in hubs.hosts:  # it may have been taken out of the configuration since
+            hubs.hosts[hub].pause(operation, reason)
+
+    def resume(hub: str, operation: str) -> None:
+        if hub in hubs.hosts and hubs.hosts[hub].breaker(operation).state == "paused":
+            hubs.hosts[hub].resume(operation)
+
+    service = ApiChangesService(
+        store, ask=ask, pause=pause, resume=resume, hubs=tuple(hubs.hosts), clocks=clocks
+    )
+    hubs.listen(service.heard)
+    return service
+
+
+def _ask(details: DetailService) -> Ask:
+    """What the hub has now, whatever age what we know has."""
+
+    async def ask(hub: str, ref_id: str) -> None:
+        fresh = await details.fresh_named(hub, ref_id, 0.0)
+        if fresh.stale:
+            raise HubUnavailable(
+                fresh.error or f"{hub} does not answer", hint="try again when the hub answers"
             )
-        wanted = await store.read(lambda db: _wanted(db, job))
-        plan = await hub.download_plan(wanted)
-        return SourcePlan(
-            url=plan.url,
-            home=homes[job.hub],
-            token=plan.token,
-            size_bytes=plan.size_bytes,
-            sha256=plan.sha256,
-            user_agent=plan.user_agent,
-            fallback_url=plan.fallback_url,
-        )
+
+    return ask
+
+
+def _ports(store: Store, hubs: Hubs, homes: dict[str, str], ask: Ask) -> Ports:
+    async def refresh(job: Job) -> None:
+        reference = parse_reference(job.ref)
+        if reference.model is not None:
+            await ask(job.hub, reference.model)
+
+    async def turn(hub: str) -> None:
+        await hubs.lines[hub, "interactive"].turn("resolve")
+
+    def heard(hub: str, status: int, headers: Mapping[str, str]) -> None:
+        hubs.lines[hub, "interactive"].heard("resolve", status, headers)
 
     return Ports(
-        resolve=resolve,
+        resolve=resolver(store, hubs.interactive, homes),
+        refresh=refresh,
+        turn=turn,
+        heard=heard,
         scan=scan_file,
         expect=records.expect,
         adopt=records.adopt,
         owned_path=records.owned_path,
         folder_for=folder_for,
         detect_layout=detect_layout,
-    )
-
-
-def _wanted(db: apsw.Connection, job: Job) -> WantedFile:
-    """The catalog's row of the job's file. The job's own facts win where it has some."""
-    row = db.execute(
-        "SELECT m.hub_id, v.hub_id, f.hub_id, f.name, f.url, f.size_bytes, f.sha256,"
-        " f.git_sha1, m.ref_id, v.files_revision FROM file f"
-        " JOIN version v USING (version_key) JOIN model m ON m.model_key = v.model_key"
-        " WHERE f.file_key = ?",
-        (job.file_key,),
-    ).fetchone()
-    if row is None:
-        raise ModelkeepError("not_found", f"{job.ref} is not in the catalog any more")
-    model_id, version_id, file_id, name, url, size_bytes, sha256, git_sha1, ref_id, revision = row
-    return WantedFile(
-        model_id=str(model_id),
-        version_id=str(version_id),
-        file_id=str(file_id),
-        name=str(name),
-        url=None if url is None else str(url),
-        size_bytes=job.size_bytes or (size_bytes if isinstance(size_bytes, int) else None),
-        sha256=job.sha256 or (sha256 if isinstance(sha256, bytes) else None),
-        git_sha1=git_sha1 if isinstance(git_sha1, bytes) else None,
-        ref_id=str(ref_id),
-        revision=None if revision is None else str(revision),
+        roots=lambda db: [from_text(root.path) for root in read_roots(db)],
+        content_at=records.content_at,
     )

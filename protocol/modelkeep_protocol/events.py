@@ -24,6 +24,14 @@ TOPICS: dict[str, str] = {
 KINDS: dict[str, dict[str, str]] = {
     MODEL: {
         "page": "a hub: a page of its catalog was taken in; hub, view, count, new, changed",
+        "details": "a model: its files are known in full, or anew; hub, files, size_bytes",
+        "gone": "a model: the hub has denied it for days and it is believed; what is known of it"
+        " stays; hub, name, reason, looks, since_ms",
+        "back": "a model: one that was gone is there again; hub, name",
+        "archived": "a model: its creator has archived it; hub, name, from",
+        "taken_down": "a model: the hub has taken it down; hub, name, from",
+        "listed": "a model: it is no longer archived or taken down; hub, name, from",
+        "renamed": "a model: people call it by another name now; hub, name, from, to",
     },
     LIBRARY: {
         "file.added": "a path: a file appeared in a watched folder, came back (returned), or was"
@@ -51,10 +59,17 @@ KINDS: dict[str, dict[str, str]] = {
     },
     SYNC: {
         "run.started": "a hub: a crawl began, or went on (resumed); run_id, kind, resumed",
-        "run.finished": "a hub: the crawl is complete; run_id, pages, seen, new, changed, odd,"
-        " gaps",
+        "run.finished": "a hub: the crawl is complete; run_id, kind, pages, seen, new, changed,"
+        " odd, gaps, suspects",
         "run.failed": "a hub: the crawl gave up for now; run_id, code, message, hint",
+        "hub.breaker": "a hub: an operation of it is not asked any more (open, paused), is tried"
+        " (half_open), or asked again (closed); hub, operation, state, reason, until_ms",
         "odd": "a document: it did not fit and was kept raw; kind, reason, odd_id",
+        "api.changed": "an endpoint: its answers have changed; hub, operation,"
+        " version, severity, count, changes: change_id, kind, severity, path",
+        "api.paused": "an endpoint: it is not asked any more, since its answers can't be read; hub,"
+        " operation, reason, change_id",
+        "api.resumed": "an endpoint: it is asked again; hub, operation, by (probe or person)",
     },
     METRICS: {},
     NODE: {},

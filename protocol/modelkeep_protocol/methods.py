@@ -13,6 +13,22 @@ SYNC_STATUS = "sync.status"
 CATALOG_SEARCH = "catalog.search"
 CATALOG_SHOW = "catalog.show"
 CATALOG_COMPLETE = "catalog.complete"
+CATALOG_HISTORY = "catalog.history"
+
+API_CHANGES = "api.changes"
+API_ENDPOINTS = "api.endpoints"
+API_DIFF = "api.diff"
+API_ACCEPT = "api.accept"
+API_RESUME = "api.resume"
+
+KINDS_LIST = "kinds.list"
+KINDS_GUESS = "kinds.guess"
+KINDS_CONFIRM = "kinds.confirm"
+
+SNAPSHOT_EXPORT = "snapshot.export"
+SNAPSHOT_IMPORT = "snapshot.import"
+SNAPSHOT_STATUS = "snapshot.status"
+SNAPSHOT_CANCEL = "snapshot.cancel"
 
 TRANSFER_GET = "transfer.get"
 TRANSFER_LIST = "transfer.list"

@@ -77,9 +77,13 @@ class House:
         raise AssertionError(f"{what}: it never came to that; last seen: {found!r}")
 
     async def run(self) -> schema.SyncRun:
-        """The hub's current or last sync."""
-        runs: schema.SyncRuns = await self.call("sync.status")
-        return runs.runs[0]
+        """The hub's current or last sync; waits for the first one to begin."""
+
+        async def begun() -> list[schema.SyncRun]:
+            runs: schema.SyncRuns = await self.call("sync.status")
+            return runs.runs
+
+        return (await self.until("a sync", begun))[0]
 
     async def synced(self, after_run: int = 0) -> schema.SyncRun:
         """Wait for a finished sync later than ``after_run``."""
@@ -167,16 +171,20 @@ class Records(logging.Handler):
             self.faults.append(line)
 
 
-def write_config(home: Path, hub_url: str, settings: Sequence[str] = ()) -> Path:
+def write_config(
+    home: Path, hub_url: str, settings: Sequence[str] = (), name: str = "civitai"
+) -> Path:
     """A home with a config file and a library folder; the folder."""
     models = home / "models"
     models.mkdir(parents=True, exist_ok=True)
     (home / "config.toml").write_text(
         "\n".join(
             (
-                "[hubs.civitai]",
+                f"[hubs.{name}]",
                 f'base_url = "{hub_url}"',
                 "requests_per_second = 1000",
+                f"[hubs.{'huggingface' if name == 'civitai' else 'civitai'}]",
+                "enabled = false",
                 "[[library.roots]]",
                 f'path = "{models}"',
                 'layout = "comfyui"',
@@ -191,17 +199,22 @@ def write_config(home: Path, hub_url: str, settings: Sequence[str] = ()) -> Path
 
 @asynccontextmanager
 async def open_house(
-    home: Path, hub: Hub | str, *, settings: Sequence[str] = (), token: str = ""
+    home: Path,
+    hub: Hub | str,
+    *,
+    settings: Sequence[str] = (),
+    token: str = "",
+    name: str = "civitai",
 ) -> AsyncIterator[House]:
     """Run the daemon of ``home`` for the length of a block; it must end cleanly.
 
-    No service may crash and no exception may be logged meanwhile.
+    ``name`` says which hub it is. No service may crash and no exception may be logged meanwhile.
     """
     url = hub if isinstance(hub, str) else hub.base_url
-    models = write_config(home, url, settings)
+    models = write_config(home, url, settings, name)
     if token:
-        (home / "civitai.token").touch(mode=0o600)
-        (home / "civitai.token").write_text(token)
+        (home / f"{name}.token").touch(mode=0o600)
+        (home / f"{name}.token").write_text(token)
     paths = find_paths({"MODELKEEP_HOME": str(home)})
     for folder in (paths.state_dir, paths.cache_dir, paths.runtime_dir):
         platform.private_folder(Path(folder))

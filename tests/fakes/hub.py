@@ -1,17 +1,21 @@
 """A hub in memory: the contract's list with CivitAI's ways, and answers that can be scripted.
 
 What real HTTP does is the simulated hub's business; this one makes a thousand crawls a second.
+A hub that changes while it is watched is ``living_hub``.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 
 from modelkeepd.hubs.contract import (
+    Address,
     DownloadPlan,
     HubPage,
     ListItem,
     NotFoundOnHub,
+    Order,
     PageRequest,
+    Presence,
     WantedFile,
 )
 
@@ -21,6 +25,9 @@ class FakeHub:
 
     name = "civitai"
     page_limit = 100
+    bulk_ids = 100
+    news_order: Order = "newest"
+    details_apart = False
 
     def __init__(
         self,
@@ -87,6 +94,16 @@ class FakeHub:
         if not any(hub_id == str(i) for rows in self._rows.values() for _, i in rows):
             raise NotFoundOnHub(f"no model {hub_id}")
         return item(int(hub_id)).raw
+
+    async def look(self, address: Address) -> Presence:
+        try:
+            raw = await self.model(address.hub_id)
+        except NotFoundOnHub as exc:
+            return Presence("absent", reason=exc.message)
+        return Presence("present", ListItem(address.hub_id, raw))
+
+    async def details(self, address: Address) -> bytes:
+        return await self.model(address.hub_id)
 
     async def version(self, hub_id: str) -> bytes:
         raise NotFoundOnHub(f"no version {hub_id}")

@@ -75,6 +75,47 @@ def job(number: int = 1, **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def api_change(**changes: Any) -> dict[str, Any]:
+    """A change of a hub's API."""
+    return {
+        "id": 12, "hub": "civitai", "operation": "list", "kind": "field_gone",
+        "severity": "degraded", "path": "items[].stats.rating", "before": "number", "after": None,
+        "example": '{"downloadCount": 5}', "suggestion": "Likes stand in for it.",
+        "at_ms": NOW_MS, "version": 3, "accepted_ms": None, **changes,
+    }  # fmt: skip
+
+
+def api_endpoint(**changes: Any) -> dict[str, Any]:
+    """An endpoint that has answered."""
+    return {
+        "hub": "civitai", "operation": "list", "version": 3, "documents": 812,
+        "since_ms": NOW_MS, "last_ms": NOW_MS, "paused": None, **changes,
+    }  # fmt: skip
+
+
+def history_change(**changes: Any) -> dict[str, Any]:
+    """A change of a model."""
+    return {
+        "at_ms": NOW_MS, "kind": "license", "what": "commercial use", "before": True,
+        "after": False, "version": None, **changes,
+    }  # fmt: skip
+
+
+def snapshot_task(**changes: Any) -> dict[str, Any]:
+    """An export that has ended."""
+    return {
+        "kind": "export", "state": "finished", "path": "/tmp/catalog.mks", "models": 1102,
+        "total": 1102, "size_bytes": 3 * MB, "fraction": 1.0, "eta_s": None, "new": 0,
+        "changed": 0, "key": "ab12", "code": None, "error": None, "hint": None, **changes,
+    }  # fmt: skip
+
+
+def kind_guesses(params: dict[str, Any]) -> dict[str, Any]:
+    """What a file may be."""
+    guess = {"kind": "type", "name": "LORA", "confidence": 0.93, "reasons": ["lora_up tensors"]}
+    return {"path": params["path"], "items": [guess]}
+
+
 def failed(number: int, code: str, message: str = "it went wrong") -> dict[str, Any]:
     """A job that gave up."""
     error = {"code": code, "message": message, "hint": "do something", "ref": ""}
@@ -113,7 +154,8 @@ def status(**changes: Any) -> dict[str, Any]:
         "library": {"files": 3, "size_bytes": 684 * MB, "identified": 2, "unhashed": 1,
                     "roots": 1, "offline_roots": 0},
         "hubs": [{"name": "civitai", "base_url": "https://civitai.com", "has_token": False,
-                  "last_sync_ms": NOW_MS, "sync": None}],
+                  "last_sync_ms": NOW_MS, "sync": None, "next_sync_ms": None, "is_quiet": False,
+                  "requests": None, "breakers": [], "coverage": None}],
         "warnings": [], **changes,
     }  # fmt: skip
 
@@ -127,6 +169,7 @@ class World:
         self.events: list[dict[str, Any]] = []
         self.sync_looks = 0
         self.is_frozen = False  # jobs stay as they are
+        self.snapshot: dict[str, Any] = snapshot_task(state="none")
         self._answers: dict[str, Callable[[dict[str, Any]], Any]] = {
             methods.DAEMON_PING: lambda p: {"at_ms": NOW_MS},
             methods.DAEMON_STATUS: lambda p: status(),
@@ -136,6 +179,27 @@ class World:
             methods.CATALOG_SEARCH: self._search,
             methods.CATALOG_SHOW: self._show,
             methods.CATALOG_COMPLETE: self._complete,
+            methods.CATALOG_HISTORY: lambda p: {
+                "ref": p["ref"], "items": [history_change()], "more": False, "damaged": False,
+                "next_before_ms": None, "name": "x", "statistics": [],
+            },
+            methods.API_CHANGES: lambda p: {"items": [api_change()], "total": 1},
+            methods.API_ENDPOINTS: lambda p: {"items": [api_endpoint()]},
+            methods.API_DIFF: lambda p: {"items": [api_change()], "total": 1},
+            methods.API_ACCEPT: lambda p: api_change(id=p["id"], accepted_ms=NOW_MS),
+            methods.API_RESUME: lambda p: {"items": [api_endpoint()]},
+            methods.KINDS_LIST: lambda p: {
+                "items": [{
+                    "kind": "type", "name": "LORA", "synonyms": ["lora"], "about": "an adapter",
+                    "folder": "loras", "is_known": True, "first_seen_ms": None,
+                }]
+            },
+            methods.KINDS_GUESS: kind_guesses,
+            methods.KINDS_CONFIRM: kind_guesses,
+            methods.SNAPSHOT_EXPORT: self._snapshot,
+            methods.SNAPSHOT_IMPORT: self._snapshot,
+            methods.SNAPSHOT_STATUS: self._snapshot_status,
+            methods.SNAPSHOT_CANCEL: lambda p: snapshot_task(state="canceled"),
             methods.TRANSFER_GET: self._get,
             methods.TRANSFER_LIST: self._list,
             methods.TRANSFER_PAUSE: lambda p: self._set(p, "paused"),
@@ -186,6 +250,18 @@ class World:
         if self.sync_looks < 3:
             return {"runs": [run(models_seen=1200 * self.sync_looks)]}
         return {"runs": [run(state="finished", ended_ms=NOW_MS + 4000, eta_s=None)]}
+
+    def _snapshot(self, params: dict[str, Any]) -> Any:
+        kind = "import" if "trust" in params else "export"
+        self.snapshot = snapshot_task(
+            kind=kind, state="running", path=params["path"], models=300, fraction=0.25
+        )
+        return self.snapshot
+
+    def _snapshot_status(self, params: dict[str, Any]) -> Any:
+        if not self.is_frozen:
+            self.snapshot = {**self.snapshot, "state": "finished", "models": 1102}
+        return self.snapshot
 
     def _search(self, params: dict[str, Any]) -> Any:
         first, limit = params.get("offset", 0), params.get("limit", 20)

@@ -18,8 +18,9 @@ from modelkeepd.transfer.fetch import FetchLimits, open_fetcher
 from modelkeepd.transfer.jobs import Job
 from modelkeepd.transfer.ports import Ports, SourcePlan, TransferSettings
 from modelkeepd.transfer.retry import RetryPolicy
-from modelkeepd.transfer.service import TransferService, WantedFile
+from modelkeepd.transfer.service import TransferService
 from modelkeepd.transfer.states import FINAL, State
+from modelkeepd.transfer.wanted import WantedFile
 
 QUICK = RetryPolicy(first_s=0.002, cap_s=0.01, max_attempts=3, quick_attempts=2)
 
@@ -94,6 +95,7 @@ async def open_bench(
     plans: dict[str, SourcePlan] | None = None,
     run: bool = True,
     make_root: bool = True,
+    change_ports: Callable[[Store, Ports], Ports] = lambda _store, ports: ports,
 ) -> AsyncIterator[Bench]:
     root = tmp_path / "models"
     if make_root:
@@ -119,7 +121,9 @@ async def open_bench(
         open_fetcher(limits=limits, ca_file=ca_file, environ={}) as fetcher,
         trio.open_nursery() as nursery,
     ):
-        service = TransferService(store, fetcher, settings, ports, chance=random.Random(1))
+        service = TransferService(
+            store, fetcher, settings, change_ports(store, ports), chance=random.Random(1)
+        )
         if run:
             await nursery.start(lambda task_status: service.run(task_status=task_status))
         yield Bench(service, store, root, known)

@@ -4,6 +4,7 @@ Imports nothing of the product. `open_hubsim` for tests in process, `python -m t
 everything else; README.md has the rest.
 """
 
-from tests.hubsim.app import Hub, HubOptions, open_hubsim
+from tests.hubsim.app import Hub, open_hubsim
+from tests.hubsim.options import HubOptions
 
 __all__ = ["Hub", "HubOptions", "open_hubsim"]

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import trio
 
-from tests.hubsim.app import Hub, HubOptions, run_hub
+from tests.hubsim.app import Hub, run_hub
+from tests.hubsim.huggingface import QUOTAS
+from tests.hubsim.options import HubOptions
 
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -22,6 +24,13 @@ def _size(text: str) -> int:
     if size < 4096:
         raise argparse.ArgumentTypeError("a large file has at least 4096 bytes")
     return size
+
+
+def _quota(text: str) -> tuple[str, int]:
+    bucket, _, count = text.partition("=")
+    if bucket not in QUOTAS or not count.isdigit():
+        raise argparse.ArgumentTypeError(f"BUCKET=N, with a bucket of {', '.join(QUOTAS)}")
+    return bucket, int(count)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,6 +47,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--token", action="append", default=[], help="a key that counts")
     parser.add_argument("--require-login", action="store_true", help="for every download")
     parser.add_argument("--keep-boundary-rows", action="store_true", help="a Newest that is right")
+    parser.add_argument("--era", metavar="DATE", help="CivitAI in the shapes of 2024-05, …")
+    parser.add_argument("--granted", action="append", metavar="T", help="a key for gated content")
+    parser.add_argument("--quota", action="append", default=[], metavar="BUCKET=N", type=_quota)
+    parser.add_argument("--window", type=int, default=300, metavar="S", help="of the quotas")
+    parser.add_argument("--largest-page", type=int, default=1000, metavar="N")
     parser.add_argument("--large-file", type=_size, action="append", default=[], metavar="SIZE")
     return parser
 
@@ -55,6 +69,11 @@ def _options(args: argparse.Namespace) -> HubOptions:
         require_login=args.require_login,
         newest_loses_rows=not args.keep_boundary_rows,
         large_files=args.large_file,
+        era=args.era,
+        granted=args.granted,
+        quotas=dict(args.quota),
+        window_s=args.window,
+        largest_page=args.largest_page,
         faults=json.loads(args.faults.read_text()) if args.faults else (),
     )
 

@@ -7,96 +7,49 @@ The paths under `/_sim/` steer it from outside; they are neither logged nor faul
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import trio
 
 from tests.hubsim import faults as fault_rules
-from tests.hubsim import messages, shapes
+from tests.hubsim import messages
 from tests.hubsim.bytes import Contents
-from tests.hubsim.catalog import Catalog, Source
-from tests.hubsim.civitai import Civitai
+from tests.hubsim.civitai_world import CivitaiWorld
 from tests.hubsim.faults import Faults
+from tests.hubsim.hf_world import HuggingFaceWorld
 from tests.hubsim.messages import Request, Response
-from tests.hubsim.population import HOST, SPECIALS, Json
-from tests.hubsim.recorded import RecordedSource
+from tests.hubsim.options import Dialect, HubOptions, World
 from tests.hubsim.serve import LogEntry, Server, listen, url_of
-from tests.hubsim.synthetic_source import SyntheticSource
 
-
-class Dialect(Protocol):
-    """What a hub's dialect has to be: pure answers, and its addresses once they are known."""
-
-    base_url: str
-    storage_url: str
-
-    def answer(self, request: Request) -> Response: ...
-
-
-@dataclass(frozen=True, slots=True)
-class HubOptions:
-    """What a simulated hub is made of. `folder` and `models` may be combined."""
-
-    dialect: str = "civitai"
-    models: int = 200
-    seed: int = 1
-    folder: Path | None = None
-    strict_visibility: bool = False  # recorded documents obey the real hub's visibility too
-    as_recorded: bool = False
-    tokens: Sequence[str] = ()  # the keys that count; none given: every key counts
-    require_login: bool = False
-    newest_loses_rows: bool = True
-    drift: int = 0  # rows by which popularity lists move between two pages
-    large_files: Sequence[int] = ()  # sizes; the newest models become files this large
-    faults: Sequence[Mapping[str, object]] = ()
+_WORLDS: dict[str, Callable[..., World]] = {
+    "civitai": CivitaiWorld,
+    "huggingface": HuggingFaceWorld,
+}
 
 
 class Hub:
     """A simulated hub as tests see it: its addresses, its log, its script, its catalog."""
 
     def __init__(self, options: HubOptions) -> None:
-        if options.dialect != "civitai":
+        make = _WORLDS.get(options.dialect)
+        if make is None:
             raise ValueError(
-                f"the simulated hub does not speak {options.dialect!r} yet: only 'civitai'"
+                f"the simulated hub does not speak {options.dialect!r}: {', '.join(_WORLDS)}"
             )
-        self._options = options
         self.contents = Contents(options.seed)
-        self.recorded: RecordedSource | None = None
-        sources: list[Source] = []
-        if options.models:
-            sources.append(
-                SyntheticSource(options.models, options.seed, self.contents, options.large_files)
-            )
-        if options.folder is not None:
-            self.recorded = RecordedSource(
-                options.folder,
-                self.contents,
-                strict_visibility=options.strict_visibility,
-                as_recorded=options.as_recorded,
-            )
-            sources.append(self.recorded)
-        self.catalog = Catalog(sources, self.contents, seed=options.seed)
-        self.faults = Faults(options.faults, options.seed)
         self.clock_offset_s = 0.0
-        self.dialect = Civitai(
-            self.catalog,
-            wall_s=lambda: time.time() + self.clock_offset_s,
-            tokens=options.tokens,
-            require_login=options.require_login,
-            newest_loses_rows=options.newest_loses_rows,
-            drift=options.drift,
-            advance=self.advance,
+        self.world: Any = make(
+            options, self.contents, wall_s=lambda: time.time() + self.clock_offset_s
         )
+        self.catalog = self.world.catalog
+        self.dialect: Dialect = self.world.dialect
+        self.faults = Faults(options.faults, options.seed)
         self.server = Server(self.answer)
-        for hub_id in self.large_ids():
-            self.catalog.document(hub_id)  # hashes it now, so that no request waits for that
 
     # -- for tests in this process -----------------------------------------------------------------
 
@@ -113,77 +66,60 @@ class Hub:
         """The requests so far, oldest first."""
         return list(self.server.log)
 
-    def change(self, wanted: Mapping[str, object]) -> dict[str, list[int]]:
+    def change(self, wanted: Mapping[str, object]) -> dict[str, list[Any]]:
         """Change the catalog, as `POST /_sim/change` does."""
-        return self.catalog.change(wanted)
+        return self.world.change(wanted)
 
     def advance(self) -> None:
         """Serve the next state of recorded documents that have two."""
-        if self.recorded is not None:
-            self.recorded.advance()
+        self.world.advance()
+
+    def set_era(self, date: str | None) -> None:
+        """CivitAI: answer in the shapes of that date from now on; None is today."""
+        self.world.set_era(date)
 
     def fail(self, path: str | None, do: object, **match: object) -> None:
         """Add a fault: `hub.fail("/api/v1/models", {"status": 503}, times=2)`."""
         self.faults.add(path, do, **match)
 
-    def large_ids(self) -> list[int]:
+    def large_ids(self) -> list[Any]:
         """The models that are large files, in the order of `HubOptions.large_files`."""
-        return self.catalog.synthetic.large_ids() if self._options.large_files else []
+        return self.world.large_ids()
 
     def version_ids(self, hub_id: int) -> list[int]:
-        item = self.catalog.document(hub_id) or {"modelVersions": []}
-        return [int(version["id"]) for version in item["modelVersions"]]
+        """CivitAI: the ids of a model's versions."""
+        return self.world.version_ids(hub_id)
 
-    def document(self, hub_id: int) -> Json | None:
-        """The model's list item at full visibility, as its list would show it."""
-        item = self.catalog.document(hub_id)
-        return None if item is None else json.loads(self._text(item))
+    def name(self, key: str) -> str:
+        """Hugging Face: what the repository of an `_id` is called now."""
+        return self.world.name(key)
 
-    def _text(self, item: Json) -> str:
-        return json.dumps(item).replace(HOST, self.base_url)
+    def document(self, hub_id: Any, *fields: str) -> dict[str, Any] | None:
+        """The model's list item at full visibility; of a repository all fields, or the named."""
+        return self.world.document(hub_id, *fields)
 
-    def truth(self, *, digests: bool = True) -> dict[int, dict[str, object]]:
-        """Every model a crawl of both views can see, and a digest of what each view shows.
+    def truth(self, *, digests: bool = True) -> dict[Any, dict[str, Any]]:
+        """Every model a crawl must know, and digests of what it has to find."""
+        return self.world.truth(digests=digests)
 
-        A digest is the SHA-256 of the item as canonical JSON: keys sorted, no blanks, UTF-8.
-        """
-        seen: dict[int, dict[str, object]] = {}
-        for hub_id in self.catalog.ids():
-            traits = self.catalog.traits(hub_id)
-            item = self.catalog.document(hub_id)
-            source = self.catalog.source(hub_id)
-            if traits is None or item is None or source is None:
-                continue
-            if not source.verbatim and not item["modelVersions"]:
-                continue
-            views = {
-                name: self.dialect.listed(hub_id, traits, mature, archived=False)
-                for name, mature in (("mature", True), ("sfw", False))
-            }
-            if not any(views.values()):
-                continue
-            entry: dict[str, object] = {"name": item["name"], "type": item["type"], **views}
-            if digests:
-                text = self._text(item)
-                entry["mature_sha256"] = _digest(text) if views["mature"] else None
-                if not source.verbatim:
-                    text = self._text(shapes.cut_to_pg(item))
-                entry["sfw_sha256"] = _digest(text) if views["sfw"] else None
-            seen[hub_id] = entry
-        return seen
+    def specials(self) -> dict[str, Any]:
+        return dict(self.world.specials())
 
     # -- one request -------------------------------------------------------------------------------
 
     def answer(self, request: Request, entry: LogEntry) -> Response:
         if request.path.startswith("/_sim/") and not request.storage:
             return self._control(request)
+        refused = self.dialect.admit(request)
         fault = self.faults.take(request)
         response = None
         if fault is not None:
             entry.fault = list(fault.do)
+            request.refusal = self.dialect.refusal
             response = fault_rules.before(fault, request)
         if response is None:
-            response = self.dialect.answer(request)
+            response = refused or self.dialect.answer(request)
+        response = self.dialect.dress(request, response)
         if fault is not None:
             response = fault_rules.after(fault, request, response)
         return response
@@ -209,11 +145,9 @@ class Hub:
                 str(hub_id): entry
                 for hub_id, entry in self.truth(digests=request.arg("digests") != "0").items()
             },
-            "document": lambda request, _: self.document(int(request.arg("id") or 0)),
+            "document": lambda request, _: self.document(request.arg("id") or "0"),
             "state": lambda request, _: {
-                "models": sum(1 for _ in self.catalog.ids()),
-                "state": self.recorded.state if self.recorded else 0,
-                "now_ms": self.catalog.now_ms,
+                **self.world.state(),
                 "base_url": self.base_url,
                 "storage_url": self.storage_url,
             },
@@ -228,10 +162,8 @@ class Hub:
             "reset_log": lambda request, _: self.server.log.clear(),
             "advance": lambda request, _: self.advance(),
             "clock": self._post_clock,
+            "era": self._post_era,
         }
-
-    def specials(self) -> dict[str, int]:
-        return {name: self.catalog.special(name) for name in SPECIALS}
 
     def _post_faults(self, request: Request, args: object) -> object:
         """A list replaces the script; {"append": [...]} adds to it."""
@@ -241,6 +173,11 @@ class Hub:
         else:
             self.faults.extend(_list(_mapping(args)["append"]))
         return {"faults": len(self.faults.items)}
+
+    def _post_era(self, request: Request, args: object) -> object:
+        date = _mapping(args)["era"]
+        self.set_era(None if date is None else str(date))
+        return {"era": date}
 
     def _post_clock(self, request: Request, args: object) -> object:
         """Move the clock the signed addresses expire by."""
@@ -260,10 +197,6 @@ def _list(args: object) -> list[Any]:
     return args
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(messages.canonical(json.loads(text))).hexdigest()
-
-
 async def run_hub(
     hub: Hub,
     *,
@@ -273,7 +206,8 @@ async def run_hub(
 ) -> None:
     """Serve until canceled; started means both ports are open."""
     api, storage = await listen(port), await listen(storage_port)
-    hub.dialect.base_url, hub.dialect.storage_url = url_of(api), url_of(storage)
+    hub.dialect.base_url = url_of(api)
+    hub.dialect.storage_url = url_of(storage, hub.dialect.storage_host)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: hub.server.serve(api, storage=False))
         nursery.start_soon(lambda: hub.server.serve(storage, storage=True))

@@ -17,7 +17,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Protocol
 
-from tests.hubsim import formats
+from tests.hubsim import formats, formats_models
 from tests.hubsim.formats import Base
 
 _AUTOV1_START, _AUTOV1_SIZE, _AUTOV1_LEAST = 1 << 20, 1 << 16, 2 << 20
@@ -34,7 +34,16 @@ POOL: dict[str, tuple[int, int, int]] = {
     "gguf": (8, 20_000, 600_000),
     "config": (6, 0, 0),
     "workflow": (12, 0, 0),
+    "unet": (12, 60_000, 900_000),
+    "vae": (8, 20_000, 200_000),
+    "text_encoder": (8, 30_000, 300_000),
+    "llm_shard": (16, 80_000, 500_000),
+    "adapter": (24, 16_000, 120_000),
+    "diffusers_lora": (60, 8_000, 300_000),
+    "llm_gguf": (10, 200_000, 900_000),
+    "pickle_weights": (24, 30_000, 400_000),
 }
+_BUILDERS = formats.BUILDERS | formats_models.BUILDERS
 # One base in eight of these is large enough (over 2 MiB) for the hub to publish AutoV1.
 _BIG_KINDS = {"lora": 2_300_000, "checkpoint": 2_600_000}
 
@@ -223,15 +232,19 @@ class Contents:
             size = int(least * math.exp(rng.random() * math.log(most / least)))
         if number % 8 == 7 and kind in _BIG_KINDS:
             size = _BIG_KINDS[kind]
-        return formats.BUILDERS[kind](rng, size, variant)
+        return _BUILDERS[kind](rng, size, variant)
 
-    def describe(self, key: ContentKey) -> Described:
-        if key.kind == "large":
-            return self._describe_large(key)
+    def _prefix(self, key: ContentKey) -> _Prepared:
         at = (key.kind, key.base, key.variant)
         prepared = self._prepared.get(at)
         if prepared is None:
             prepared = self._prepared[at] = _Prepared(self._base(*at))
+        return prepared
+
+    def describe(self, key: ContentKey) -> Described:
+        if key.kind == "large":
+            return self._describe_large(key)
+        prepared = self._prefix(key)
         end = prepared.finish(key.tail)
         whole = prepared.sha.copy()
         whole.update(end)
@@ -244,6 +257,12 @@ class Contents:
             struct.pack("<I", zlib.crc32(end, prepared.crc)).hex().upper(),
             prepared.autov1,
         )
+
+    def size_bytes(self, key: ContentKey) -> int:
+        """The size alone, for those who do not want to pay for hashes."""
+        if key.kind == "large":
+            return key.base
+        return self._prefix(key).size + formats.TAIL_SIZE
 
     def body(self, key: ContentKey) -> Body:
         if key.kind == "large":

@@ -14,8 +14,11 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from tests.hubsim import messages, shapes, words
+from tests.hubsim.bytes import read_all
 from tests.hubsim.catalog import Catalog
+from tests.hubsim.civitai_eras import Era
 from tests.hubsim.civitai_files import LOGIN_PAGE, Downloads
+from tests.hubsim.civitai_hashes import HashLookups
 from tests.hubsim.civitai_lists import ModelLists
 from tests.hubsim.messages import Request, Response
 from tests.hubsim.population import HOST, Json, Traits
@@ -46,6 +49,8 @@ _PIXEL = bytes.fromhex(
 class Civitai:
     """One hub's answers. `base_url` and `storage_url` are set once the ports are known."""
 
+    storage_host = "127.0.0.1"
+
     def __init__(
         self,
         catalog: Catalog,
@@ -68,8 +73,22 @@ class Civitai:
         self._tokens = frozenset(tokens)
         self._lists = ModelLists(self)
         self._downloads = Downloads(self, b"the storage's own secret")
-        self._hashes: dict[str, list[int]] | None = None
-        self._hashed_at: object = None
+        self._hashes = HashLookups(self)
+        self.era = Era(None)
+
+    # -- what the server asks besides an answer ----------------------------------------------------
+
+    def admit(self, request: Request) -> Response | None:
+        return None  # its limits are the edge's, and nobody knows them: they are faults here
+
+    def dress(self, request: Request, response: Response) -> Response:
+        kind = response.header("Content-Type") or ""
+        if self.era.name is None or response.status != 400 or "json" not in kind:
+            return response
+        return self.era.error(response, json.loads(read_all(response.body)))
+
+    def refusal(self, request: Request, status: int) -> Response | None:
+        return self.era.crash() if status == 500 and not request.storage else None
 
     # -- who asks, what they may see -------------------------------------------------------------
 
@@ -118,7 +137,7 @@ class Civitai:
             return [("Cache-Control", "no-store")]
         return [("Cache-Control", "public, s-maxage=300, stale-while-revalidate=150")]
 
-    def _shown(self, value: object) -> Response:
+    def shown(self, value: object) -> Response:
         return messages.encoded(200, self.with_host(msgspec.json.encode(value), self.base_url))
 
     # -- the endpoints -----------------------------------------------------------------------------
@@ -152,11 +171,11 @@ class Civitai:
             case ["models", hub_id]:
                 return self._model(hub_id)
             case ["model-versions", "by-hash", "ids"] if request.method == "POST":
-                return self._bulk_ids(request)
+                return self._hashes.bulk_ids(request)
             case ["model-versions", "by-hash"] if request.method == "POST":
-                return self._bulk_versions(request)
+                return self._hashes.bulk_versions(request)
             case ["model-versions", "by-hash", value]:
-                return self._by_hash(value)
+                return self._hashes.one(value)
             case ["model-versions", version_id]:
                 return self._version(version_id)
             case ["enums"]:
@@ -186,16 +205,26 @@ class Civitai:
         item = self.catalog.document(int(text))
         if item is None or source is None:
             return missing
-        return self._shown(item if source.verbatim else shapes.by_id(item))
+        if not source.verbatim:
+            item = self.era.shown(shapes.by_id(item), "model")
+        return self.shown(item)
 
     def _version(self, text: str) -> Response:
         if not text.isdigit() or not 1 <= int(text) <= _LARGEST_ID:
             return messages.document(400, {"error": "Invalid id"})
-        shown = self.version_document(int(text))
+        shown = self.version_then(int(text))
         if shown is None or shown.get("nsfwLevel") == 0:
             # The list shows a version whose level is still 0; this endpoint does not.
             return messages.document(404, {"error": "Model not found"})
-        return self._shown(shown)
+        return self.shown(shown)
+
+    def version_then(self, version_id: int) -> Json | None:
+        """The version's document in the shape of the hub's era."""
+        shown = self.version_document(version_id)
+        owner = self.catalog.source(int(shown["modelId"])) if shown is not None else None
+        if shown is None or owner is None or owner.verbatim:
+            return shown
+        return self.era.shown(shown, "version")
 
     def version_document(self, version_id: int) -> Json | None:
         for source in self.catalog.sources:
@@ -210,78 +239,10 @@ class Civitai:
         item = self.catalog.document(owner)
         return shapes.version(item, version_id) if item is not None else None
 
-    # -- by hash -----------------------------------------------------------------------------------
-
-    def _versions_of_hash(self, value: str) -> list[int]:
-        """Versions of published models that have a file of this hash, the oldest first.
-
-        The index is made at the first question and again after a change: a walk over the whole
-        catalog, which takes a second for every ten thousand models.
-        """
-        at = (self.catalog.changes, len(self.catalog.sources))
-        if self._hashes is None or self._hashed_at != at:
-            self._hashes, self._hashed_at = {}, at
-            for hub_id in self.catalog.ids():
-                traits = self.catalog.traits(hub_id)
-                item = self.catalog.document(hub_id)
-                if traits and traits.published and not self.hidden(traits) and item:
-                    self._index_hashes(item, self._hashes)
-        return self._hashes.get(value.upper(), [])
-
-    @staticmethod
-    def _index_hashes(item: Json, index: dict[str, list[int]]) -> None:
-        for version in item["modelVersions"]:
-            for file in version.get("files", ()):
-                for value in (file.get("hashes") or {}).values():
-                    versions = index.setdefault(str(value).upper(), [])
-                    if version["id"] not in versions:
-                        versions.append(version["id"])
-                        versions.sort()
-
-    def _by_hash(self, value: str) -> Response:
-        versions = self._versions_of_hash(value)
-        shown = self.version_document(versions[0]) if versions else None
-        if shown is None:
-            return messages.document(404, {"error": "Model not found"})
-        return self._shown(shown)
-
-    def _hash_list(self, request: Request, most: int) -> list[str] | None:
-        try:
-            values = json.loads(request.body)
-        except ValueError:
-            return None
-        if not isinstance(values, list) or len(values) > most:
-            return None
-        good = all(isinstance(value, str) and len(value) == 64 for value in values)
-        return values if good else None
-
-    def _bulk_versions(self, request: Request) -> Response:
-        values = self._hash_list(request, 100)
-        if values is None:
-            return messages.document(400, {"error": "Expected at most 100 SHA256 hashes"})
-        found = [self._versions_of_hash(value) for value in values]
-        # Not in the order that was asked for.
-        chosen = sorted(versions[0] for versions in found if versions)
-        return self._shown([self.version_document(version_id) for version_id in chosen])
-
-    def _bulk_ids(self, request: Request) -> Response:
-        values = self._hash_list(request, 10_000)
-        if values is None:
-            return messages.document(400, {"error": "Expected at most 10000 SHA256 hashes"})
-        found = []
-        for value in values:
-            versions = self._versions_of_hash(value)
-            if versions:
-                owner = self.catalog.owner(versions[0])
-                found.append(
-                    {"modelVersionId": versions[0], "modelId": owner, "hash": value.upper()}
-                )
-        return self._shown(found)
-
     # -- the small ones ----------------------------------------------------------------------------
 
     def _enums(self) -> Response:
-        return self._shown(
+        return self.shown(
             {
                 "ModelType": MODEL_TYPES,
                 "ModelFileType": _FILE_TYPES,
@@ -305,7 +266,7 @@ class Civitai:
             "totalPages": -(-len(values) // limit),
         }
         items = values[(page - 1) * limit : page * limit]
-        return self._shown({"items": items, "metadata": metadata})
+        return self.shown({"items": items, "metadata": metadata})
 
     def _tags(self, request: Request) -> Response:
         wanted = (request.arg("query") or "").casefold()
@@ -345,7 +306,7 @@ class Civitai:
             shown = self.version_document(int(version_text)) or {}
             images = shown.get("images", ())
             recorded = [_image_item(image, int(version_text)) for image in images]
-        return self._shown({"items": recorded, "metadata": {}})
+        return self.shown({"items": recorded, "metadata": {}})
 
     # -- files -------------------------------------------------------------------------------------
 

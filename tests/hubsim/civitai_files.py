@@ -12,8 +12,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from tests.hubsim import messages
-from tests.hubsim.bytes import Body, FlippedBody, SliceBody
+from tests.hubsim import messages, ranges
 from tests.hubsim.messages import Request, Response
 from tests.hubsim.synthetic_files import SimFile
 
@@ -177,10 +176,7 @@ class Downloads:
         return _xml(403, "ExpiredRequest", "Request has expired")
 
     def _ranged(self, request: Request, store: str, file: SimFile) -> Response:
-        body: Body = self._hub.catalog.contents.body(file.content)
-        if request.tweaks.flip:
-            offset, count = request.tweaks.flip
-            body = FlippedBody(body, offset, min(count, body.size - offset))
+        body = ranges.flipped(request, self._hub.catalog.contents.body(file.content))
         key = hashlib.md5(repr(file.content).encode(), usedforsecurity=False).hexdigest()
         etag = f'"{key}-1{request.tweaks.etag_suffix}"'
         modified = _LAST_MODIFIED
@@ -198,19 +194,8 @@ class Downloads:
             headers.append(("Content-Disposition", re.sub(r"[\x00-\x1f\x7f]", "_", disposition)))
         if store == "b2":
             headers.append(("x-bz-content-sha1", "unverified"))
-        span: tuple[int, int] | None = None
-        condition = request.header("if-range")
-        if not request.tweaks.ignore_range and condition in (None, etag, modified):
-            span = _span(request.header("range"), body.size)
-        if span is None:
-            return Response(200, headers, body)
-        if span[0] >= body.size:
-            response = _xml(416, "InvalidRange", "The requested range is not satisfiable")
-            response.headers.append(("Content-Range", f"bytes */{body.size}"))
-            return response
-        first, last = span
-        headers.append(("Content-Range", f"bytes {first}-{last}/{body.size}"))
-        return Response(206, headers, SliceBody(body, first, last + 1))
+        refusal = _xml(416, "InvalidRange", "The requested range is not satisfiable")
+        return ranges.answer(request, body, headers, (etag, modified), refusal)
 
 
 def _score(file: SimFile) -> float:
@@ -222,21 +207,6 @@ def _score(file: SimFile) -> float:
         if value:
             score += weight if value == liked else -weight
     return score
-
-
-def _span(header: str | None, size: int) -> tuple[int, int] | None:
-    """First and last byte, None for the whole file; a first byte past the end: unsatisfiable."""
-    found = re.fullmatch(r"bytes=(\d*)-(\d*)", (header or "").strip())
-    if found is None or not (found[1] or found[2]):
-        return None
-    if not found[1]:
-        count = int(found[2])
-        return (max(0, size - count) if count else size, size - 1)
-    first = int(found[1])
-    last = min(int(found[2]), size - 1) if found[2] else size - 1
-    if first >= size:
-        return first, last
-    return (first, last) if first <= last else None
 
 
 def _xml(status: int, code: str, message: str) -> Response:

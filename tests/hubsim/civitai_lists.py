@@ -16,8 +16,8 @@ from urllib.parse import urlencode
 import msgspec
 
 from tests.hubsim import messages, shapes
-from tests.hubsim.list_query import ListQuery, QueryParser, Refused, creator_of
-from tests.hubsim.messages import Request, Response
+from tests.hubsim.list_query import ListQuery, QueryParser, creator_of
+from tests.hubsim.messages import Refused, Request, Response
 from tests.hubsim.population import Json, Traits
 from tests.hubsim.strands import NO_DATE_MS, Bound, Key, Order
 from tests.hubsim.synthetic import iso
@@ -51,6 +51,8 @@ class ModelLists:
             items, cursor = self._search(query)
         elif query.ids is not None:
             items, cursor = self._by_ids(query, query.ids)
+        elif self._hub.era.has_page_numbers:
+            return self._numbered(request, query)
         else:
             if query.cursor is None:
                 self._begin(query.crawl)
@@ -82,15 +84,41 @@ class ModelLists:
     ) -> bytes:
         metadata: dict[str, object] = {}
         if cursor is not None:
+            cursor = self._hub.era.cursor_out(cursor)
             metadata["nextCursor"] = cursor
             kept = [(name, value) for name, value in request.query if name != "cursor"]
             url = f"{self._hub.echo(request)}{request.path}"
             metadata["nextPage"] = f"{url}?{urlencode([*kept, ('cursor', cursor)])}"
         if query.page:
             metadata |= {"currentPage": query.page, "pageSize": query.limit}
+        return self._envelope(request, items, metadata)
+
+    def _envelope(self, request: Request, items: list[Json], metadata: dict[str, object]) -> bytes:
         parts = b",".join(map(msgspec.json.encode, items))
         body = b'{"items":[%s],"metadata":%s}' % (parts, msgspec.json.encode(metadata))
         return self._hub.with_host(body, self._hub.echo(request))
+
+    def _numbered(self, request: Request, query: ListQuery) -> Response:
+        """A page of the time when pages had numbers and lists had totals."""
+        page, limit = query.page or 1, max(query.limit, 1)
+        rows = list(self._rows(query, None))
+        items = [
+            item
+            for _, hub_id in rows[(page - 1) * limit : page * limit]
+            if (item := self._item(hub_id, query)) is not None
+        ]
+        metadata: dict[str, object] = {
+            "totalItems": len(rows),
+            "currentPage": page,
+            "pageSize": limit,
+            "totalPages": -(-len(rows) // limit),
+        }
+        if page * limit < len(rows):
+            kept = [(name, value) for name, value in request.query if name != "page"]
+            url = f"{self._hub.echo(request)}{request.path}"
+            metadata["nextPage"] = f"{url}?{urlencode([*kept, ('page', page + 1)])}"
+        body = self._envelope(request, items, metadata)
+        return messages.encoded(200, body, *self._hub.cache_headers(request))
 
     # -- which rows ----------------------------------------------------------------------------
 
@@ -160,7 +188,7 @@ class ModelLists:
             ]
         if not item["modelVersions"]:
             return None
-        return item if query.mature else shapes.cut_to_pg(item)
+        return self._hub.era.shown(item if query.mature else shapes.cut_to_pg(item), "list")
 
     def _bound(self, query: ListQuery) -> Bound | None:
         if query.cursor is None:

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 
-from tests.hubsim import messages
+from tests.hubsim import json_faults, messages
 from tests.hubsim.bytes import BytesBody, read_all
 from tests.hubsim.messages import Request, Response
 
@@ -65,7 +65,10 @@ def _float(args: object, name: str, default: float, *, main: bool = False) -> fl
 def _status(request: Request, args: object) -> Response:
     code = _int(args, "code", 500, main=True)
     body = _get(args, "body", None)
-    if isinstance(body, str):
+    own = request.refusal(request, code) if body is None else None
+    if own is not None:
+        response = own
+    elif isinstance(body, str):
         response = messages.text(code, body)
     elif body is not None:
         response = messages.document(code, body)
@@ -268,20 +271,12 @@ def _body(request: Request, response: Response, args: object) -> Response:
     return response
 
 
-def _set_json(request: Request, response: Response, args: object) -> Response:
-    """`{"items.0.id": "abc"}`: change values inside the JSON answer."""
-    if response.status != 200 or not isinstance(args, Mapping):
-        return response
-    tree = json.loads(read_all(response.body))
-    for where, value in args.items():
-        at, keys = tree, str(where).split(".")
-        try:
-            for key in keys[:-1]:
-                at = at[int(key)] if isinstance(at, list) else at[key]
-            at[int(keys[-1]) if isinstance(at, list) else keys[-1]] = value
-        except (KeyError, IndexError, TypeError):
-            continue  # that answer has no such place
-    response.body = BytesBody(json.dumps(tree).encode())
+def _link_host(request: Request, response: Response, args: object) -> Response:
+    """The next page is at another host, as behind a mirror that rewrites nothing."""
+    link = response.header("Link")
+    if link is not None:
+        host = str(_get(args, "host", "https://huggingface.co", main=True))
+        response.set_header("Link", re.sub(r"^<[a-z]+://[^/]+", f"<{host}", link))
     return response
 
 
@@ -318,5 +313,8 @@ AFTERWARDS: dict[str, Afterwards] = {
     "gzip": _gzip,
     "headers": _headers,
     "body": _body,
-    "set_json": _set_json,
+    "set_json": json_faults.set_json,
+    "drop_json": json_faults.drop_json,
+    "rename_json": json_faults.rename_json,
+    "link_host": _link_host,
 }

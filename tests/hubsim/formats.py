@@ -94,7 +94,7 @@ def _checkpoint_tensors(rng: random.Random, budget_bytes: int) -> list[Tensor]:
     return [(name, (width, width)) for name in names[:count]]
 
 
-def _safetensors(
+def safetensors(
     rng: random.Random, tensors: Sequence[Tensor], metadata: dict[str, str], variant: int
 ) -> Base:
     header: dict[str, object] = {}
@@ -125,16 +125,16 @@ def lora(rng: random.Random, size_bytes: int, variant: int) -> Base:
         "ss_epoch": str(rng.randrange(4, 20)),
         "ss_tag_frequency": json.dumps({"10_subject": {"1girl": 40, "solo": 31}}),
     }
-    return _safetensors(rng, _lora_tensors(rng, size_bytes), metadata, variant)
+    return safetensors(rng, _lora_tensors(rng, size_bytes), metadata, variant)
 
 
 def checkpoint(rng: random.Random, size_bytes: int, variant: int) -> Base:
-    return _safetensors(rng, _checkpoint_tensors(rng, size_bytes), {"format": "pt"}, variant)
+    return safetensors(rng, _checkpoint_tensors(rng, size_bytes), {"format": "pt"}, variant)
 
 
 def embedding(rng: random.Random, size_bytes: int, variant: int) -> Base:
     rows = max(1, min(75, size_bytes // 1536))
-    return _safetensors(rng, [("emb_params", (rows, 768))], {"format": "pt"}, variant)
+    return safetensors(rng, [("emb_params", (rows, 768))], {"format": "pt"}, variant)
 
 
 # --- torch's zip layout -------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def _zip(members: Sequence[tuple[str, bytes]], compression: int) -> Base:
     return Base(buffer.getvalue()[:-2] + struct.pack("<H", TAIL_SIZE), bytes)
 
 
-def _torch_archive(rng: random.Random, head: bytes, tensors: Sequence[Tensor], foot: bytes) -> Base:
+def torch_archive(rng: random.Random, head: bytes, tensors: Sequence[Tensor], foot: bytes) -> Base:
     pickle = [b"\x80\x02", head]
     members: list[tuple[str, bytes]] = []
     for number, (name, shape) in enumerate(tensors):
@@ -198,14 +198,14 @@ def _torch_archive(rng: random.Random, head: bytes, tensors: Sequence[Tensor], f
 def pickle_checkpoint(rng: random.Random, size_bytes: int, variant: int) -> Base:
     """`{"state_dict": OrderedDict(name -> tensor)}` in the layout torch.save writes."""
     head = b"}(" + _text("state_dict") + b"ccollections\nOrderedDict\n)R("
-    return _torch_archive(rng, head, _checkpoint_tensors(rng, size_bytes), b"uu")
+    return torch_archive(rng, head, _checkpoint_tensors(rng, size_bytes), b"uu")
 
 
 def pickle_embedding(rng: random.Random, size_bytes: int, variant: int) -> Base:
     rows = max(1, min(75, size_bytes // 1536))
     head = b"}(" + _text("string_to_param") + b"}("
     foot = b"u" + _text("step") + _number(rng.randrange(100, 9000)) + b"u"
-    return _torch_archive(rng, head, [("*", (rows, 768))], foot)
+    return torch_archive(rng, head, [("*", (rows, 768))], foot)
 
 
 # --- the others ---------------------------------------------------------------------------------

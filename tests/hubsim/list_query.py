@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.hubsim import messages, words
-from tests.hubsim.messages import Request, Response
+from tests.hubsim.messages import Refused, Request
 from tests.hubsim.population import Json
 from tests.hubsim.strands import Order
 
@@ -31,14 +31,6 @@ _TYPED = (
     "allowNoCredit", "allowDerivatives", "allowDifferentLicense", "browsingLevel", "collectionId",
     "disablePoi",
 )  # fmt: skip
-
-
-class Refused(Exception):
-    """The request is answered with this response instead of a list."""
-
-    def __init__(self, response: Response) -> None:
-        super().__init__(response.status)
-        self.response = response
 
 
 def invalid(name: str, message: str) -> Refused:
@@ -130,7 +122,7 @@ class QueryParser:
         for name in ("favorites", "hidden"):
             if request.arg(name) is not None and self._hub.user(request) is None:
                 raise Refused(messages.document(401, {"error": "Unauthorized"}))
-        if page and page * (100 if limit is None else limit) > 1000:
+        if page and self._hub.era.limits_pages and page * (100 if limit is None else limit) > 1000:
             error = "You've requested too many pages, please use cursors instead"
             raise Refused(messages.document(429, {"error": error}))
         if page and text:
@@ -144,11 +136,11 @@ class QueryParser:
             "onSale",
         ):
             _flag(request, name)
-        days = _PERIODS_DAYS[period]
+        days, cursor = _PERIODS_DAYS[period], request.arg("cursor")
         return ListQuery(
             limit=100 if limit is None else limit,
             order=_SORTS[sort],
-            cursor=request.arg("cursor"),
+            cursor=None if cursor is None else self._hub.era.cursor_in(cursor),
             mature=_flag(request, "nsfw"),
             archived=_flag(request, "archived"),
             types=_choices(request, "types", self._hub.known_types),

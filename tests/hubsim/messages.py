@@ -7,6 +7,7 @@ socket, and a lie on the wire is a field here.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote
 
@@ -38,6 +39,9 @@ class Request:
     path: str = ""
     query: list[tuple[str, str]] = field(default_factory=list)
     tweaks: Tweaks = field(default_factory=Tweaks)
+    marks: list[tuple[str, str]] = field(default_factory=list)  # headers its answer must bear
+    # How the hub words a status that a fault asks for, if it has words of its own.
+    refusal: Callable[[Request, int], Response | None] = lambda request, status: None
 
     def __post_init__(self) -> None:
         # Not urlsplit: a server gets a path and a query, and must not stumble over "//[".
@@ -72,6 +76,7 @@ class Delivery:
     stop_after: int | None = None  # body bytes sent before the connection ends
     reset: bool = False  # it ends with RST rather than FIN
     declared_length: int | None = None  # a Content-Length that is not the body's
+    chunked: bool = False  # honest, but of a length that nobody says beforehand
     no_length: bool = False  # neither length nor chunks: the end of the connection ends the body
     extra: bytes = b""  # sent after the body
     endless: bool = False  # the body starts over for ever
@@ -108,6 +113,14 @@ class Response:
         self.headers = [(key, old) for key, old in self.headers if key.lower() != name.lower()]
         if value is not None:
             self.headers.append((name, value))
+
+
+class Refused(Exception):
+    """The request is answered with this response instead of what it asked for."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status)
+        self.response = response
 
 
 def raw(status: int, body: bytes, content_type: str, *headers: tuple[str, str]) -> Response:

@@ -152,7 +152,9 @@ async def _deliver(
     entry: LogEntry,
 ) -> None:
     headers = _head(response)
-    if response.status >= 200 and response.status not in (204, 304):
+    if response.delivery.chunked:
+        headers.append((b"Transfer-Encoding", b"chunked"))
+    elif response.status >= 200 and response.status not in (204, 304):
         headers.append((b"Content-Length", str(response.body.size).encode()))
     reason = _reason(response.status)
     event = h11.Response(status_code=response.status, headers=headers, reason=reason)
@@ -257,5 +259,5 @@ async def listen(port: int) -> trio.SocketListener:
     return (await trio.open_tcp_listeners(port, host="127.0.0.1"))[0]
 
 
-def url_of(listener: trio.SocketListener) -> str:
-    return f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+def url_of(listener: trio.SocketListener, host: str = "127.0.0.1") -> str:
+    return f"http://{host}:{listener.socket.getsockname()[1]}"

@@ -212,7 +212,7 @@ class Synthesizer:
             "scannedAt": stamp if scanned else None,
             "metadata": file.metadata,
             "hashes": hashes,
-            "downloadUrl": url if place == 0 else url + soft_query(file),
+            "downloadUrl": url if place == 0 else url + soft_query(file.kind, file.metadata),
         }
         if place == 0:
             document["primary"] = True

@@ -122,10 +122,10 @@ def _file_stem(english: str, model_type: str, number: int, bits: int) -> str:
     return f"{'_'.join(kept.split())}_v{number + 1}"
 
 
-def soft_query(file: SimFile) -> str:
+def soft_query(kind: str, metadata: Json) -> str:
     """The query of a download address that names properties instead of the file."""
-    query = f"?type={file.kind.replace(' ', '%20')}"
+    query = f"?type={kind.replace(' ', '%20')}"
     for key in ("format", "size", "fp"):
-        if key in file.metadata:
-            query += f"&{key}={file.metadata[key]}"
+        if key in metadata:
+            query += f"&{key}={metadata[key]}"
     return query

@@ -71,6 +71,8 @@ class LivingDaemon:
                     "[hubs.civitai]",
                     f'base_url = "{hub_url}"',
                     "requests_per_second = 500",
+                    "[hubs.huggingface]",
+                    "enabled = false",
                     "[library]",
                     "settle_s = 0.2",
                     "[[library.roots]]",

@@ -275,6 +275,33 @@ def test_interrupting_a_wait_leaves_the_job_and_says_so(home, daemon):
     assert not any(method == methods.TRANSFER_CANCEL for method, _ in daemon.calls)
 
 
+@pytest.mark.parametrize("words", [("get", "civitai:1", "--wait"), ("queue", "watch", "1")])
+def test_who_waits_for_downloads_outlives_a_restart_of_the_daemon(home, words):
+    with FakeDaemon.at_home(home) as first:
+        keep(home, "get", "civitai:1")
+        first.world.is_frozen = True
+        process = start(home, *words)
+        first.wait_called(methods.TRANSFER_LIST)
+    with process, FakeDaemon.at_home(home) as second:
+        second.world = first.world
+        second.world.is_frozen = False
+        said, told = process.communicate(timeout=30)
+    assert process.returncode == 0, told
+    assert "went away" in told
+    assert "the daemon is back" in told
+    assert "/models/loras/file1.safetensors" in said
+
+
+def test_a_dry_run_says_what_is_left_out(home, daemon):
+    left = {"ref": "hf:a/b", "why": "again", "count": 3, "size_bytes": 2_000_000,
+            "names": ["x.bin", HOSTILE]}  # fmt: skip
+    answer = daemon.world.answer(methods.TRANSFER_GET)
+    daemon.answers[methods.TRANSFER_GET] = lambda params: {**answer(params), "left_out": [left]}
+    ran = keep(home, "get", "civitai:1", "--dry-run")
+    assert "left out 3 files, 2.00 MB, again: x.bin, a\\x1b[2J" in ran.stderr
+    assert keep(home, "get", "civitai:1", "--dry-run", "--json").json["left_out"] == [left]
+
+
 def test_queue_watch_has_a_line_for_each_change(home, daemon):
     keep(home, "get", "civitai:1")
     lines = [line.split("\t") for line in keep(home, "queue", "watch").lines]

@@ -31,7 +31,8 @@ def ends(home: Path, *options: str, **environment: str) -> "subprocess.Completed
 def configured(home: Path, *lines: str) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     config = home / "config.toml"
-    config.write_text("\n".join(("[hubs.civitai]", f'base_url = "{NO_HUB}"', *lines)))
+    no_hubs = ("[hubs.huggingface]", "enabled = false", "[hubs.civitai]", f'base_url = "{NO_HUB}"')
+    config.write_text("\n".join((*no_hubs, *lines)))
     return config
 
 

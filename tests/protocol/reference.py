@@ -292,11 +292,13 @@ CONFIGURATION_TAIL = """\
 | --- | --- |
 | `MODELKEEP_HOME` | a folder that holds everything: configuration, state, cache, socket |
 | `MODELKEEP_CIVITAI_TOKEN` | the token for CivitAI, where no credential of the service manager is |
+| `MODELKEEP_HUGGINGFACE_TOKEN` | the same for Hugging Face |
 | `MODELKEEP_FAILPOINTS` | for tests: where to stop or fail |
 
 A hub's token is no setting and is never written into `config.toml`. It is looked for in the
 service manager's `$CREDENTIALS_DIRECTORY/civitai-token`, in `$MODELKEEP_CIVITAI_TOKEN`, and in
-the file `civitai.token` beside `config.toml`, which must be readable by you alone (`chmod 600`).
+the file `civitai.token` beside `config.toml`, which must be readable by you alone (`chmod 600`);
+for Hugging Face, `huggingface` stands in all three names.
 """
 
 
@@ -339,6 +341,9 @@ def _toml(value: object) -> str:
         return "none"
     if isinstance(value, str):
         return f'`"{value}"`'
+    if isinstance(value, tuple):
+        texts = ", ".join(f'"{text}"' for text in value)
+        return f"`[{texts}]`"
     return f"`{str(value).lower()}`"
 
 

@@ -385,7 +385,36 @@ async def test_pages_totals_and_facets_agree(tmp_path: Path) -> None:
             assert page.facets == {
                 "type": {"LORA": 16, "VAE": 7},
                 "base_model": {"SDXL 1.0": 23},
+                "topic": {},
             }
+
+
+async def test_supported_models_are_found_by_their_reference_and_name(tmp_path: Path) -> None:
+    async with open_store(tmp_path / "db") as store:
+        flux = "black-forest-labs/FLUX.1-dev"
+        await keep(
+            store,
+            parsed(1, flux, hub="huggingface", ref_id=flux.lower()),
+            parsed(4384, "DreamShaper 8"),
+            parsed(4201, "somebody else under this number"),
+        )
+        async with running(store, tmp_path) as service:
+            assert await found(service, "supported:yes") == ["4384", flux.lower()]
+            assert await found(service, "supported:no") == ["4201"]
+
+
+async def test_tags_from_an_old_models_json_are_found(tmp_path: Path) -> None:
+    async with open_store(tmp_path / "db") as store:
+        async with running(store, tmp_path) as service:
+
+            def tagged(tx: Tx) -> None:
+                tx.db.execute("INSERT INTO legacy_tag VALUES ('civitai', '1', 'my Portraits')")
+
+            await store.apply(tagged, durability=Durability.NORMAL, name="test.tag")
+            await keep(store, parsed(1, "one"), parsed(2, "two"))
+            await caught_up(service, store)
+            assert await found(service, "tag:my_portraits") == ["1"]
+            assert await found(service, "portraits tag:anime") == ["1"]
 
 
 async def test_far_pages_are_answered_without_a_huge_heap(

@@ -14,6 +14,7 @@ from modelkeepd.hubs.contract import (
     PageRequest,
     WantedFile,
 )
+from modelkeepd.hubs.host import Manners
 from modelkeepd.hubs.http import USER_AGENT, HubHttp
 from modelkeepd.hubs.opening import HubConfig, open_hubs
 from modelkeepd.hubs.retry import RetryPolicy
@@ -37,7 +38,7 @@ async def opened(
 
 async def test_the_hub_sees_our_own_name_and_the_token() -> None:
     async with open_hubsim(models=3) as hub, opened(hub.base_url) as http:
-        answer = await http.get(PATH, {"limit": "1"})
+        answer = await http.get(PATH, [("limit", "1")])
         assert (answer.status, answer.content_type) == (200, "application/json")
         headers = hub.log[0].headers
         assert headers["user-agent"] == USER_AGENT
@@ -56,7 +57,7 @@ async def test_cookies_are_not_kept() -> None:
 async def test_a_redirect_within_the_hub_is_followed() -> None:
     async with open_hubsim(models=3) as hub, opened(hub.base_url) as http:
         hub.fail(PATH, {"redirect": f"{PATH}?limit=1"})
-        answer = await http.get(PATH, {"limit": "2"})
+        answer = await http.get(PATH, [("limit", "2")])
         assert answer.status == 200
         assert hub.log[1].target.endswith("limit=1")
 
@@ -108,13 +109,13 @@ async def test_nobody_listening_is_unavailable() -> None:
 
 
 async def test_documents_plans_and_the_probe_come_from_the_hub() -> None:
-    policy = RetryPolicy(base_s=0.001, cap_s=0.001)
+    manners = Manners(retry=RetryPolicy(base_s=0.001, cap_s=0.001))
     async with open_hubsim(models=50) as sim:
         config = HubConfig("civitai", sim.base_url, TOKEN, requests_per_second=1_000)
         other = HubConfig("unheard-of", sim.base_url)
-        async with open_hubs([config, other], policy=policy, rng=random.Random(1)) as hubs:
-            assert list(hubs) == ["civitai"]
-            hub = hubs["civitai"]
+        async with open_hubs([config, other], manners=manners, rng=random.Random(1)) as hubs:
+            assert list(hubs.background) == list(hubs.interactive) == ["civitai"]
+            hub = hubs.background["civitai"]
             await hub.probe()
             page = await hub.list_page(PageRequest("mature", limit=5))
             hub_id = str(page.items[0].hub_id)

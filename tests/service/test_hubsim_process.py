@@ -52,7 +52,9 @@ def test_a_million_models_serve_a_page_at_once():
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("--dialect", "huggingface"), "does not speak 'huggingface' yet"),
+        (("--dialect", "klingon"), "invalid choice: 'klingon'"),
+        (("--dialect", "huggingface", "--catalog", "/nonexistent"), "No such file"),
+        (("--quota", "cake=3"), "api, resolvers, pages"),
         (("--catalog", "/nonexistent"), "no recorded documents"),
     ],
 )

@@ -74,6 +74,27 @@ def _library(db: apsw.Connection) -> list[tuple[object, ...]]:
     return list(db.execute("SELECT path, size_bytes FROM library_file"))
 
 
+@pytest.mark.parametrize(
+    "point",
+    ["transfer.fetched.before_commit", "transfer.after_rename", "transfer.placed.before_commit"],
+)
+async def test_a_repositorys_file_survives_a_kill_at_its_place(tmp_path: Path, point: str) -> None:
+    content = safetensors(3_000_000)
+    file = wanted(content, name="unet/x.safetensors", repository="org/name", file_kind="")
+    async with open_rawserver(serving(content)) as server:
+        async with open_bench(tmp_path, run=False) as bench:
+            [answer] = await bench.service.enqueue([file])
+        assert answer.job is not None
+        with trio.fail_after(30):
+            killed = await run_child(tmp_path, server.url, f"{point}=kill")
+            assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+            plans = {file.ref: SourcePlan(server.url, server.url)}
+            async with open_bench(tmp_path, plans=plans) as bench:
+                job = await bench.ended(answer.job.job_id)
+                assert (job.state, job.verification) == ("done", "verified")
+                assert bench.files() == ["loras/org--name/unet/x.safetensors"]
+
+
 async def test_a_kill_in_the_middle_of_the_bytes_costs_at_most_eight_mebibytes(
     tmp_path: Path,
 ) -> None:

@@ -1,5 +1,6 @@
 """The byte engine against a server that lies (D3-D10, D13-D15, D24), over real sockets."""
 
+import contextlib
 import ssl
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -10,9 +11,11 @@ import pytest
 import trio
 
 from modelkeepd.secrets import Secret
+from modelkeepd.transfer.contract import FetchRequest, FetchResult, Manners, Progress, Span
 from modelkeepd.transfer.errors import (
     ContentChanged,
     EncodingRefused,
+    FileReplaced,
     NetworkLost,
     NoSpace,
     NotAFile,
@@ -24,20 +27,14 @@ from modelkeepd.transfer.errors import (
     TransferError,
     WrongSize,
 )
-from modelkeepd.transfer.fetch import (
-    CurlFetcher,
-    FetchLimits,
-    FetchRequest,
-    FetchResult,
-    Progress,
-    Span,
-    open_fetcher,
-)
+from modelkeepd.transfer.fetch import CurlFetcher, FetchLimits, open_fetcher
+from modelkeepd.transfer.linked import Linked
 from modelkeepd.transfer.response import Accepted, Validator
 from tests.fakes.certificates import make_certificates
 from tests.fakes.rawserver import Heard, RawServer, Script, Wire, open_rawserver, serving
 
 CONTENT = b"\x08" + bytes(range(256)) * 5000
+ANY_HASH = b"h" * 32
 HASTY = FetchLimits(connect_timeout_s=5, low_speed_bytes_per_s=1000, low_speed_s=1)
 
 
@@ -165,7 +162,7 @@ async def test_a_span_is_fetched_and_its_end_may_be_lowered_meanwhile() -> None:
 
     sink = Lowering()
     async with at_work(trickle) as (server, fetcher):
-        result = await fetch(fetcher, f"{server.url}/f", sink, span=span, hash_known=True)
+        result = await fetch(fetcher, f"{server.url}/f", sink, span=span, sha256=ANY_HASH)
     assert 300_000 <= result.end <= 500_000
     assert sink.data == CONTENT[: result.end]
 
@@ -210,7 +207,7 @@ async def test_with_a_known_hash_another_host_may_continue() -> None:
     async with at_work(serving(CONTENT, etag='"other"')) as (server, fetcher):
         elsewhere = Validator("https://elsewhere.example", '"v1"', None, len(CONTENT))
         await fetch(
-            fetcher, f"{server.url}/f", sink, span=Span(1000), validator=elsewhere, hash_known=True
+            fetcher, f"{server.url}/f", sink, span=Span(1000), validator=elsewhere, sha256=ANY_HASH
         )
         assert "if-range" not in server.heard[0].headers
     assert sink.data == CONTENT
@@ -218,7 +215,7 @@ async def test_with_a_known_hash_another_host_may_continue() -> None:
 
 async def test_a_range_beyond_the_end_means_a_change() -> None:
     _, error = await refused(
-        serving(CONTENT[:500]), ContentChanged, held=b"x" * 600, span=Span(600), hash_known=True
+        serving(CONTENT[:500]), ContentChanged, held=b"x" * 600, span=Span(600), sha256=ANY_HASH
     )
     assert "500 bytes" in error.message
 
@@ -235,7 +232,7 @@ async def test_a_range_beyond_the_end_means_a_change() -> None:
 )
 async def test_a_lying_206_writes_nothing(headers: bytes) -> None:
     answer = b"HTTP/1.1 206 Partial Content\r\n" + headers + b"\r\n\r\n" + b"0123456789" * 2
-    sink, _ = await refused(says(answer), RangeLie, held=b"x" * 10, span=Span(10), hash_known=True)
+    sink, _ = await refused(says(answer), RangeLie, held=b"x" * 10, span=Span(10), sha256=ANY_HASH)
     assert (sink.writes, sink.data) == (0, b"x" * 10)
 
 
@@ -533,3 +530,84 @@ async def test_a_name_that_is_answered_otherwise_the_second_time_is_not_asked_tw
         next(answers)
         with pytest.raises(RedirectRefused, match=r"10\.0\.0\.1"):
             await fetch(fetcher, url, MemorySink(), home="http://127.0.0.1:1")
+
+
+# Manners ---------------------------------------------------------------------------------------
+
+
+class Noted:
+    """What the hub's line was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    async def turn(self) -> None:
+        self.told.append("turn")
+
+    def heard(self, status: int, headers: object) -> None:
+        self.told.append(str(status))
+
+    async def linked(self, linked: Linked) -> None:
+        self.told.append("linked")
+
+    @property
+    def manners(self) -> Manners:
+        return Manners(self.turn, self.heard, self.linked)
+
+
+async def test_each_turn_is_answered_once_whatever_comes() -> None:
+    tag = {"x_linked_etag": '"' + "ab" * 32 + '"'}
+    target, leaving = "", trio.CancelScope()
+
+    async def script(heard: Heard, wire: Wire) -> bool | None:
+        match heard.target:
+            case "/away":
+                await wire.head("302 Found", location=target, content_length=0, **tag)
+                return True
+            case "/busy":
+                await wire.head("429 Too Many Requests", content_length=0, retry_after=1)
+                return True
+            case "/file":
+                return await serving(CONTENT)(heard, wire)
+            case "/silent":
+                leaving.cancel()
+                await wire.silence()
+        return False
+
+    async with at_work(script) as (server, fetcher), open_rawserver(serving(CONTENT)) as storage:
+        target = f"{storage.url}/file"
+        for path, expected in (
+            ("/file", ["turn", "200"]),
+            ("/away", ["turn", "302", "linked"]),
+            ("/busy", ["turn", "429"]),
+            ("/gone", ["turn", "0"]),
+            ("/silent", ["turn", "499"]),
+        ):
+            noted = Noted()
+            leaving = trio.CancelScope()
+            with leaving, contextlib.suppress(TransferError):
+                await fetch(fetcher, server.url + path, MemorySink(), manners=noted.manners)
+            assert noted.told == expected, path
+        noted = Noted()
+        home = {"home": server.url, "manners": noted.manners}
+        await fetch(fetcher, target, MemorySink(), **home)
+        assert noted.told == [], "a storage host is none of the hub's business"
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_another_content_than_promised_is_not_begun(direct: bool) -> None:
+    offered = {"x_linked_etag": '"' + "cd" * 20 + '"', "x_repo_commit": "ef" * 20}
+
+    async def script(heard: Heard, wire: Wire) -> bool | None:
+        if direct:
+            await wire.head("200 OK", content_length=len(CONTENT), **offered)
+            await wire.send(CONTENT)
+        else:
+            await wire.head("307 Temporary Redirect", location="/x", content_length=0, **offered)
+        return True
+
+    async with at_work(script) as (server, fetcher):
+        sink = MemorySink()
+        with pytest.raises(FileReplaced):
+            await fetch(fetcher, f"{server.url}/f", sink, git_sha1=b"p" * 20)
+        assert (sink.writes, len(server.heard)) == (0, 1)

@@ -12,7 +12,7 @@ from modelkeepd.secrets import Secret
 from modelkeepd.transfer.fetch import FetchLimits
 from modelkeepd.transfer.jobs import Job
 from modelkeepd.transfer.ports import SourcePlan, TransferSettings
-from modelkeepd.transfer.service import WantedFile
+from modelkeepd.transfer.wanted import WantedFile
 from tests.fakes.transfers import Bench, open_bench
 from tests.hubsim import Hub, open_hubsim
 

@@ -11,6 +11,7 @@ import pytest
 
 from modelkeepd.transfer import part as part_module
 from modelkeepd.transfer import place as place_module
+from modelkeepd.transfer.digests import git_sha1
 from modelkeepd.transfer.errors import (
     DestinationOffline,
     DestinationRefused,
@@ -96,6 +97,34 @@ def test_a_former_runs_prefix_is_continued_and_rehashed(destination: Destination
     fill(second, HALF)
     assert second.finish(len(CONTENT)) == hashlib.sha256(CONTENT).digest()
     second.close()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_gits_hash_is_made_beside_and_over_a_resume(destination: Destination, known: bool) -> None:
+    first = PartFile.open(destination.parts_fd, "token")
+    first.want_git(len(CONTENT) if known else None)
+    first.begin(whole())
+    fill(first, 0, HALF)
+    first.park()
+    first.close()
+    second = PartFile.open(destination.parts_fd, "token")
+    second.want_git(len(CONTENT) if known else None)
+    second.catch_up(never)
+    second.begin(whole())
+    fill(second, HALF)
+    second.catch_up(never)
+    assert second.finish(len(CONTENT)) == hashlib.sha256(CONTENT).digest()
+    assert second.git_sha1 == git_sha1(CONTENT)
+    second.close()
+
+
+def test_gits_hash_waits_for_a_length_that_nobody_told(part: PartFile) -> None:
+    part.want_git(None)
+    part.begin(Accepted(0, None, None, False, True, VALIDATOR))
+    fill(part)
+    part.catch_up(never)
+    assert part.finish(len(CONTENT)) == hashlib.sha256(CONTENT).digest()
+    assert part.git_sha1 == git_sha1(CONTENT)
 
 
 def test_after_a_reboot_only_synced_bytes_count(

@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from modelkeepd.secrets import Secret
-from modelkeepd.transfer.errors import DestinationOffline
+from modelkeepd.store import Durability
+from modelkeepd.transfer.errors import DestinationOffline, DestinationRefused
 from modelkeepd.transfer.ports import SourcePlan, TransferSettings
 from tests.fakes.rawserver import Heard, RawServer, Script, Wire, open_rawserver, serving
 from tests.fakes.transfers import Bench, open_bench, safetensors, wanted
@@ -320,10 +321,28 @@ async def test_a_link_where_the_folder_should_be_is_refused(tmp_path: Path) -> N
     (tmp_path / "models/loras").symlink_to(tmp_path / "outside")
     content = safetensors(300_000)
     async with at_work(tmp_path, serving(content)) as (server, bench):
-        job = await bench.get(wanted(content), f"{server.url}/f", server.url)
-        assert (job.state, job.error_code) == ("failed", "denied")
-        assert "is a link" in (job.error_message or "")
+        with pytest.raises(DestinationRefused, match="lies in no library root") as refused:
+            await bench.get(wanted(content), f"{server.url}/f", server.url)
+        assert f"modelkeep library add {tmp_path / 'outside'}" in refused.value.hint
+        assert server.heard == []
         assert list((tmp_path / "outside").iterdir()) == []
+
+
+async def test_a_link_made_after_the_download_was_queued_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    content = safetensors(300_000)
+    async with open_bench(tmp_path, run=False) as bench:
+        [answer] = await bench.service.enqueue([wanted(content)])
+    assert answer.job is not None
+    (tmp_path / "models/loras").symlink_to(tmp_path / "outside")
+    async with open_rawserver(serving(content)) as server:
+        plans = {answer.job.ref: SourcePlan(server.url, server.url)}
+        async with open_bench(tmp_path, plans=plans) as bench:
+            with trio.fail_after(20):
+                job = await bench.ended(answer.job.job_id)
+    assert (job.state, job.error_code) == ("failed", "denied")
+    assert "is a link" in (job.error_message or "")
+    assert list((tmp_path / "outside").iterdir()) == []
 
 
 async def test_a_folder_swapped_for_a_link_during_the_download_is_refused(tmp_path: Path) -> None:
@@ -499,3 +518,27 @@ async def test_the_token_is_in_no_row_event_or_file(tmp_path: Path) -> None:
             assert all("authorization" not in heard.headers for heard in storage.heard)
             assert canary not in repr(job) + repr(plan)
     assert files_holding(tmp_path, canary) == []
+
+
+@pytest.mark.parametrize(("age_days", "state"), [(31, "canceled"), (29, "failed")])
+async def test_the_bytes_of_a_failed_job_are_kept_for_a_month(
+    tmp_path: Path, age_days: int, state: str
+) -> None:
+    content = safetensors(3_000_000)
+    script = half_then(content, answering("404 Not Found"), sent=1_500_000)
+    async with at_work(tmp_path, script) as (server, bench):
+        failed = await bench.get(wanted(content), f"{server.url}/f", server.url)
+        assert (failed.state, failed.has_part) == ("failed", True)
+        back_ms = age_days * 86_400_000
+        await bench.store.apply(
+            lambda tx: tx.db.execute("UPDATE job SET finished_ms = finished_ms - ?", (back_ms,)),
+            durability=Durability.FULL,
+            name="test",
+        )
+    async with at_work(tmp_path, script) as (_, bench):
+        job = await bench.reached(failed.job_id, lambda job: job.state == state)
+        # the pass at the start is over when what was asked after it is
+        await bench.service.move([failed.job_id], priority=1)
+        while state == "canceled" and job.has_part:
+            [job] = await bench.service.get([failed.job_id])
+        assert (bench.files() == []) == (state == "canceled")

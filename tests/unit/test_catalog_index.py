@@ -71,8 +71,10 @@ _WORDS = st.sampled_from([
 ])  # fmt: skip
 _TEXTS = st.lists(_WORDS, max_size=6).map(" ".join) | st.lists(_WORDS, max_size=3).map("".join)
 _NUMBERS = st.none() | st.integers(0, 6)
-_TAGS = st.sampled_from(["anime", "Blue Hair", "blue_hair", "東京", "a.*b", "or"])
-_BASES = st.sampled_from(["SDXL 1.0", "SD 1.5", "Pony", "Flux.1 D"])
+_TAGS = st.sampled_from(
+    ["anime", "Blue Hair", "blue_hair", "東京", "a.*b", "or", "Art Style", "poses", "キャラ"]
+)
+_BASES = st.sampled_from(["SDXL 1.0", "SD 1.5", "Pony", "Flux.1 D", "sdxl_base_v1-0", "org/x"])
 
 
 @st.composite
@@ -83,7 +85,9 @@ def projections(draw: st.DrawFn) -> list[Projection]:
             changed_seq=draw(st.integers(1, 5)),
             hub=draw(st.sampled_from(["civitai", "huggingface"])),
             name=draw(_TEXTS),
-            type=draw(st.sampled_from(["LORA", "Checkpoint", "TextualInversion", "New Kind"])),
+            type=draw(
+                st.sampled_from(["LORA", "Lora", "Embedding", "TextualInversion", "New Kind"])
+            ),
             creator=draw(st.none() | st.sampled_from(["alice", "Bob B", "東京"])),
             tags=tuple(draw(st.lists(_TAGS, max_size=3))),
             base_models=tuple(draw(st.lists(_BASES, max_size=2))),
@@ -96,6 +100,7 @@ def projections(draw: st.DrawFn) -> list[Projection]:
             size_bytes=draw(_NUMBERS),
             commercial=draw(st.sampled_from([None, True, False])),
             owned=draw(st.booleans()),
+            supported=draw(st.booleans()),
             state=draw(st.sampled_from(["listed", "gone", "taken_down"])),
         )
         for key in range(1, draw(st.integers(1, 12)) + 1)
@@ -118,6 +123,8 @@ def _leaf_queries() -> st.SearchStrategy[str]:
                   st.integers(0, 6)),
         st.sampled_from(["published:>1970-01-01T00:00:00.002Z", "updated:..1969"]),
         st.sampled_from(["owned:yes", "owned:no", "commercial:yes", "commercial:no"]),
+        st.sampled_from(["supported:yes", "supported:no", "topic:style", "topic:ポーズ"]),
+        st.sampled_from(["topic:ch*", "family:sdxl", "family:pony", "base:stable-diffusion-xl"]),
         st.sampled_from(["commercial:unknown", "*"]),
     )  # fmt: skip
 
@@ -249,8 +256,52 @@ def test_facets_count_what_is_found(tmp_path: Path) -> None:
     assert index.facets(parse("name:a")) == {
         "type": [("LORA", 2), ("Checkpoint", 1)],
         "base_model": [("SDXL 1.0", 2), ("Pony", 1)],
+        "topic": [],
     }
-    assert index.facets(parse("name:nothing")) == {"type": [], "base_model": []}
+    assert index.facets(parse("name:nothing")) == {"type": [], "base_model": [], "topic": []}
+
+
+def test_facets_count_one_kind_under_one_name(tmp_path: Path) -> None:
+    models = [
+        model(1, type="LORA", base_models=("SDXL 1.0",), tags=("style", "Art Style", "girl")),
+        model(
+            2, type="Lora", base_models=("sdxl_base_v1-0", "SDXL"), tags=("キャラクター", "画風")
+        ),
+        model(3, type="New Kind", base_models=("org/x",), tags=("standing pose",)),
+    ]
+    assert filled(tmp_path / "index", models).facets(parse("*")) == {
+        "type": [("LORA", 2), ("New Kind", 1)],
+        "base_model": [("SDXL 1.0", 2), ("org/x", 1)],
+        "topic": [("style", 2), ("character", 1), ("pose", 1)],
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("topic:style", [1, 2]),
+        ("topic:poses", [3]),
+        ("facet:キャラ", [2]),
+        ("topic:style topic:character", [2]),
+        ("base:sdxl", [1, 2]),
+        ("base:stabilityai/stable-diffusion-xl-base-1.0", [1, 2]),
+        ("family:sdxl", [1, 2, 4]),
+        ("family:illustrious", [1, 2, 4]),
+        ("ecosystem:org/x", [3]),
+        ("type:lora", [1, 2]),
+        ("type:loras", [1, 2]),
+        ("supported:yes", [4]),
+        ("supported:no", [1, 2, 3]),
+    ],
+)
+def test_words_for_kinds_have_synonyms(tmp_path: Path, query: str, expected: list[int]) -> None:
+    models = [
+        model(1, type="LORA", base_models=("SDXL 1.0",), tags=("style", "girl")),
+        model(2, type="Lora", base_models=("sdxl_base_v1-0",), tags=("キャラクター", "画風")),
+        model(3, type="New Kind", base_models=("org/x",), tags=("standing pose",)),
+        model(4, type="Checkpoint", base_models=("Pony",), supported=True),
+    ]
+    assert sorted(found(filled(tmp_path / "index", models), query)) == expected
 
 
 def test_replaced_and_deleted_models_are_found_as_they_are_now(tmp_path: Path) -> None:

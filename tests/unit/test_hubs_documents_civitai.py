@@ -15,8 +15,9 @@ from modelkeepd.hubs.civitai_documents import (
     parse_civitai_model,
     parse_civitai_version,
 )
-from modelkeepd.hubs.civitai_wire import WireModel, lenient
+from modelkeepd.hubs.civitai_wire import WireModel
 from modelkeepd.hubs.contract import OddDocument, ParsedModel, parse_model
+from modelkeepd.hubs.wire import lenient
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "civitai"
 

@@ -1,13 +1,10 @@
-"""How hubs are asked: the bucket, retries, Retry-After, and what answers mean."""
+"""How hubs are understood: retries, Retry-After, and what answers mean."""
 
-import itertools
 import random
 
 import pytest
-import trio
-from trio.testing import MockClock
 
-from modelkeepd.hubs.answers import json_body
+from modelkeepd.hubs.answers import check_json, refusal
 from modelkeepd.hubs.civitai import cursor_position, read_page
 from modelkeepd.hubs.contract import (
     HubError,
@@ -17,47 +14,15 @@ from modelkeepd.hubs.contract import (
     NotFoundOnHub,
 )
 from modelkeepd.hubs.http import Answer
-from modelkeepd.hubs.limiter import Bucket, Limiter
 from modelkeepd.hubs.retry import (
     LONGEST_PAUSE_S,
+    RetryBudget,
     RetryPolicy,
     parse_retry_after,
     retry_wait_s,
-    retrying,
 )
 
 NOW_MS = 1_790_000_000_000
-
-
-def test_a_bucket_lets_a_burst_through_and_then_one_at_a_time() -> None:
-    bucket = Bucket(rate=2.0, burst=3.0)
-    assert [bucket.take(100.0) for _ in range(5)] == [0.0, 0.0, 0.0, 0.5, 1.0]
-    assert bucket.take(110.0) == 0.0
-
-
-@pytest.mark.parametrize(("rate", "burst"), [(1.5, 1.0), (1.5, 3.0), (10.0, 5.0)])
-def test_no_ten_seconds_see_more_requests_than_the_rate_and_one_burst(
-    rate: float, burst: float
-) -> None:
-    rng, bucket, now, times = random.Random(1), Bucket(rate, burst), 0.0, []
-    for _ in range(400):
-        now += rng.choice([0.0, 0.0, 0.01, 0.3, 2.0, 8.0])
-        times.append(now + bucket.take(now))
-    assert times == sorted(times)
-    for start in times:
-        assert sum(start <= t < start + 10 for t in times) <= 10 * rate + burst + 1e-6
-
-
-async def test_a_pause_holds_everybody_back(autojump_clock: MockClock) -> None:
-    limiter = Limiter(Bucket(rate=10.0))
-    start = trio.current_time()
-    limiter.pause(60.0)
-    await limiter.take(patience_s=100.0)
-    assert trio.current_time() - start >= 60.0
-    limiter.pause(60.0)
-    with pytest.raises(HubUnavailable) as caught:
-        await limiter.take(patience_s=5.0)
-    assert caught.value.retry_after_s == pytest.approx(60.0, abs=0.2)
 
 
 @pytest.mark.parametrize(
@@ -104,30 +69,29 @@ def test_what_is_permanent_is_not_tried_again(error: HubError) -> None:
     assert retry_wait_s(error, 1, RetryPolicy(), random.Random(1)) is None
 
 
-async def test_attempts_are_counted_and_each_takes_a_token(autojump_clock: MockClock) -> None:
-    times: list[float] = []
+def test_where_one_request_in_ten_fails_retries_go_on() -> None:
+    budget = RetryBudget()
+    for _ in range(500):
+        budget.failed()
+        assert budget.allows_one
+        for _ in range(10):
+            budget.succeeded()
 
-    async def attempt() -> str:
-        times.append(trio.current_time())
-        if len(times) < 3:
-            raise HubUnavailable("503")
-        return "done"
 
-    limiter = Limiter(Bucket(rate=0.1))
-    policy = RetryPolicy(patience_s=60)
-    rng = random.Random(1)
-    assert await retrying(attempt, limiter=limiter, policy=policy, rng=rng) == "done"
-    assert all(b - a >= 9.99 for a, b in itertools.pairwise(times))
-    times.clear()
-    times_wanted = 3
-
-    async def always() -> str:
-        times.append(0)
-        raise HubUnavailable("503")
-
-    with pytest.raises(HubUnavailable):
-        await retrying(always, limiter=limiter, policy=policy, rng=rng)
-    assert len(times) == times_wanted
+def test_where_all_requests_fail_retries_end_and_come_back_with_successes() -> None:
+    budget, requests, first = RetryBudget(), 0, 0
+    for _ in range(1_000):
+        first += 1
+        for attempt in range(3):
+            if attempt and not budget.allows_one:
+                break
+            requests += 1
+            budget.failed()
+    assert requests <= first + RetryBudget.SIZE / 2
+    for _ in range(101):
+        assert not budget.allows_one
+        budget.succeeded()
+    assert budget.allows_one
 
 
 JSON = {"content-type": "application/json"}
@@ -161,7 +125,7 @@ def test_an_answer_means_what_the_hub_meant(
     answer: Answer, error: type[HubError], code: str
 ) -> None:
     with pytest.raises(error) as caught:
-        json_body(answer, "civitai /x", NOW_MS)
+        check_json(answer, "civitai /x", NOW_MS, refusal)
     assert type(caught.value) is error
     assert caught.value.code == code
     assert "<" not in caught.value.message

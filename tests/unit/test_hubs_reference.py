@@ -41,12 +41,25 @@ HEX = "ab" * 32
         ("hf:org/name", "hf:org/name"),
         ("huggingface:org/name@refs/pr/1", "hf:org/name@refs/pr/1"),
         ("hf:gpt2", "hf:gpt2"),
+        ("hf:_org/Name-2.1_x", "hf:_org/Name-2.1_x"),
+        ("hf:org/name@refs%2Fpr%2F1", "hf:org/name@refs/pr/1"),
+        ("hf:org/name@a%23b%25c", "hf:org/name@a%23b%25c"),
+        ("hf:org/name#x#y.bin", "hf:org/name#x#y.bin"),
         ("hf:org/name@main#sub/a b.safetensors", "hf:org/name@main#sub/a b.safetensors"),
         ("https://huggingface.co/org/name", "hf:org/name"),
         ("https://huggingface.co/gpt2", "hf:gpt2"),
         ("https://hf.co/org/name/tree/v1.0", "hf:org/name@v1.0"),
         ("https://huggingface.co/org/name/blob/main/a/b.bin", "hf:org/name@main#a/b.bin"),
         ("https://hf.co/org/name/resolve/main/m.gguf?download=true", "hf:org/name@main#m.gguf"),
+        ("https://huggingface.co/a/b/blob/refs%2Fpr%2F1/x%20y.bin", "hf:a/b@refs/pr/1#x y.bin"),
+        ("https://huggingface.co/a/b/raw/v%231/x", "hf:a/b@v%231#x"),
+        ("https://huggingface.co/a/b/tree/main/sub", "hf:a/b@main"),
+        ("https://huggingface.co/a/b/commit/0a1b", "hf:a/b@0a1b"),
+        ("https://huggingface.co/a/tree", "hf:a/tree"),
+        ("https://huggingface.co/a/b/discussions/3", "hf:a/b"),
+        ("https://huggingface.co/gpt2/resolve/main/config.json", "hf:gpt2@main#config.json"),
+        ("https://huggingface.co/api/models/a/b/revision/v1", "hf:a/b@v1"),
+        ("https://hf.co/api/resolve-cache/models/a/b/0a1b/d/x.json", "hf:a/b@0a1b#d/x.json"),
         (f"sha256:{HEX.upper()}", f"sha256:{HEX}"),
         (HEX, f"sha256:{HEX}"),
         ("/data/m.safetensors", "path:/data/m.safetensors"),
@@ -76,6 +89,12 @@ def test_a_reference_is_understood(text: str, canonical: str) -> None:
         ("https://civitai.co/models/5", "civitai.com"),
         ("https://civitai.com/user/x", "models/1102"),
         ("https://huggingface.co/datasets/a/b", "ORG/NAME"),
+        ("https://huggingface.co/api/datasets/a/b", "ORG/NAME"),
+        ("https://huggingface.co/spaces/a/b/tree/main", "ORG/NAME"),
+        ("hf:datasets/a/b", "ORG/NAME"),
+        ("https://huggingface.co/docs", "ORG/NAME"),
+        ("https://huggingface.co/a/b/blob/..%2F..%2Fx/y", "hf:a/b@main"),
+        ("hf:a/b@..", "hf:a/b@main"),
         ("urn:air:sdxl:lora:tensorart:5@6", ""),
         ("urn:isbn:5", "urn:air"),
         ("hf:../../etc", ""),
@@ -94,6 +113,12 @@ def test_what_is_none_says_what_was_meant(text: str, hint: str) -> None:
 _id = st.integers(1, 10**15).map(str)
 _word = st.text(string.ascii_letters + string.digits, min_size=1, max_size=12)
 
+_repo = st.one_of(_word, st.builds("{}/{}".format, _word, _word))
+_revision = st.text(string.ascii_letters + "/%#@~", min_size=1, max_size=20)
+_path = st.text(string.ascii_letters + " #%@/", min_size=1).filter(
+    lambda path: path.strip() == path
+)
+
 
 @settings(max_examples=200)
 @given(
@@ -102,6 +127,8 @@ _word = st.text(string.ascii_letters + string.digits, min_size=1, max_size=12)
         st.builds(version_ref, st.just("civitai"), _id, _id),
         st.builds(file_ref, st.just("civitai"), _id, _id, _id),
         st.builds(lambda o, n, r: f"hf:{o}/{n}@{r}", _word, _word, _word),
+        st.builds(version_ref, st.just("huggingface"), _repo, _revision),
+        st.builds(file_ref, st.just("huggingface"), _repo, _revision, _path),
         st.binary(min_size=32, max_size=32).map(lambda b: f"sha256:{b.hex()}"),
     )
 )

@@ -1,5 +1,6 @@
 """Plain text of descriptions, document hashes and compression."""
 
+import contextlib
 import json
 import random
 
@@ -7,6 +8,7 @@ import pytest
 import zstandard
 
 from modelkeepd.hubs.documents import (
+    MAX_DELTA_SOURCE_BYTES,
     DocumentCodec,
     DocumentDamaged,
     document_hash,
@@ -93,3 +95,59 @@ def test_a_damaged_or_oversized_document_is_an_error_not_a_crash() -> None:
         codec.decompress(zstandard.ZstdCompressor().compress(bytes(65 << 20)), None)
     with pytest.raises(DocumentDamaged):
         codec.decompress(codec.compress(b"x", None), 99)
+
+
+DELTAS = [
+    (b"", b""),
+    (b"", b"new"),
+    (b"old", b""),
+    (b"{}", b"[]"),
+    (b"short", b"x"),
+    (b'{"downloads":1}' * 50, b'{"downloads":2}' * 50),
+    # begins like a trained dictionary
+    (b"\x37\xa4\x30\xec" + b"a" * 500, b"\x37\xa4\x30\xec" + b"b" * 500),
+    (bytes(range(256)) * 40, bytes(range(255, -1, -1)) * 40),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), DELTAS)
+def test_an_older_document_comes_back_from_its_delta(old: bytes, new: bytes) -> None:
+    codec = DocumentCodec()
+    assert codec.apply_delta(new, codec.delta(old, new)) == old
+
+
+def test_a_change_at_either_end_of_a_long_document_is_a_small_delta() -> None:
+    rng = random.Random(7)
+    new = json.dumps([rng.random() for _ in range(200_000)]).encode()  # 4 MB
+    for old in (b"[0," + new[1:], new[:-1] + b",0]", new[: len(new) // 2] + b"0" + new[-9:]):
+        delta = DocumentCodec().delta(old, new)
+        assert DocumentCodec().apply_delta(new, delta) == old
+        assert len(delta) < 2_000
+
+
+def test_documents_too_long_for_deltas_are_kept_whole() -> None:
+    codec = DocumentCodec()
+    new = b"x" * (MAX_DELTA_SOURCE_BYTES + 1)
+    assert codec.decompress(codec.delta(b"old", new), None) == b"old"
+    assert codec.apply_delta(new, codec.delta(b"old", new)) == b"old"
+    assert codec.apply_delta(b"old", codec.delta(new, b"old")) == new
+
+
+def test_a_delta_is_refused_with_any_other_document_and_with_any_byte_changed() -> None:
+    codec = DocumentCodec()
+    old, new = documents(2)
+    delta = codec.delta(old, old[:700] + b"!" + old[700:])
+    with pytest.raises(DocumentDamaged):
+        codec.apply_delta(new, delta)
+    new = old[:700] + b"!" + old[700:]
+    assert codec.apply_delta(new, delta) == old
+    for place in range(len(delta)):
+        damaged = bytearray(delta)
+        damaged[place] ^= 0x10
+        with contextlib.suppress(DocumentDamaged):
+            # a bit of the header may mean nothing to the content; then it is the content
+            assert codec.apply_delta(new, bytes(damaged)) == old
+        with pytest.raises(DocumentDamaged):
+            codec.apply_delta(new, delta[:place])
+    with pytest.raises(DocumentDamaged):
+        codec.apply_delta(new, zstandard.ZstdCompressor().compress(bytes(65 << 20)))

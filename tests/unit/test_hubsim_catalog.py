@@ -191,5 +191,5 @@ def test_documents_and_file_names_can_be_set():
 
 
 def test_a_dialect_that_is_not_there_yet_is_refused_in_words():
-    with pytest.raises(ValueError, match="does not speak 'huggingface' yet"):
-        Hub(HubOptions(dialect="huggingface"))
+    with pytest.raises(ValueError, match="does not speak 'klingon'"):
+        Hub(HubOptions(dialect="klingon"))

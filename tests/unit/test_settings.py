@@ -109,6 +109,15 @@ def test_a_key_inside_a_list_is_found(config: Path, text: str, line: int) -> Non
         ("[[sync]]\nauto = true\n", "FILE:1: sync: expected a table [sync]"),
         ('[hubs]\ncivitai = "x"\n', "FILE:2: hubs.civitai: expected a table [hubs.civitai]"),
         ('[hubs.civitai]\nbase_url = "ftp://x"\n', "FILE:2: hubs.civitai.base_url: "),
+        (
+            '[hubs.civitai]\nquiet_hours = "22-7"\n',
+            "FILE:2: hubs.civitai.quiet_hours: expected a text such as '23:00-07:30', got '22-7'",
+        ),
+        ('[hubs.civitai]\nfilters = ["x"]\nenabled = 1\n', "FILE:3: hubs.civitai.enabled: "),
+        ('[hubs.huggingface]\nfilters = "gguf"\n', "FILE:2: hubs.huggingface.filters: "),
+        ('[hubs.huggingface]\nfilters = ["gguf", 5]\n', "FILE:2: hubs.huggingface.filters: "),
+        ('[hubs.huggingface]\nfilters = [""]\n', "FILE:2: hubs.huggingface.filters: "),
+        ("[hubs.huggingface]\n[[hubs.huggingface.filters]]\nx = 1\n", "FILE:2: hubs.hugg"),
         ("[library]\nsettle_s = nan\n", "FILE:2: library.settle_s: "),
         ("[library]\nsettle_s = inf\n", "FILE:2: library.settle_s: "),
         ("[library]\nroots = 5\n", "FILE:2: library.roots: expected tables [[library.roots]]"),
@@ -185,6 +194,9 @@ def test_values_from_texts_take_the_type_of_their_key(
         ("library.roots", '[{path = "a"}]'),
         ("log.level", "loud"),
         ("hubs.civitai.base_url", "civitai.com"),
+        ("hubs.civitai.quiet_hours", "24:00-01:00"),
+        ("hubs.huggingface.filters", "gguf"),
+        ("hubs.huggingface.page_size", "5"),
     ],
 )
 def test_a_bad_text_is_refused_with_its_source(config: Path, name: str, text: str) -> None:
@@ -194,6 +206,22 @@ def test_a_bad_text_is_refused_with_its_source(config: Path, name: str, text: st
     assert str(caught.value).startswith(f"the environment variable {variable}: {name}: ")
     with pytest.raises(BadSettings, match=r"^--set "):
         load_settings(config, {}, [f"{name}={text}"])
+
+
+def test_a_list_of_texts_is_read_from_everywhere(config: Path) -> None:
+    config.write_text('[hubs.huggingface]\nfilters = [\n  "gguf",\n  "lora, diffusers",\n]\n')
+    found = load_settings(config, {})[0]
+    assert found.hubs.huggingface.filters == ("gguf", "lora, diffusers")
+    environ = {"MODELKEEP_HUBS_HUGGINGFACE_FILTERS": "[]"}
+    assert load_settings(config, environ)[0].hubs.huggingface.filters == ()
+    flags = ["hubs.huggingface.filters=['comfyui']"]
+    assert load_settings(config, environ, flags)[0].hubs.huggingface.filters == ("comfyui",)
+
+
+@pytest.mark.parametrize("text", ["", "23:00-07:30", "00:00-00:00", "09:15-17:45"])
+def test_quiet_hours_are_two_times_of_day(config: Path, text: str) -> None:
+    found = load_settings(config, {"MODELKEEP_HUBS_CIVITAI_QUIET_HOURS": text})[0]
+    assert found.hubs.civitai.quiet_hours == text
 
 
 def test_a_variable_that_is_no_setting_is_warned_about(config: Path) -> None:

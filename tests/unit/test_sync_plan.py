@@ -14,7 +14,7 @@ from tests.fakes.hub import FakeHub
 
 
 def crawl(
-    hub: FakeHub, state: CrawlState | None = None, *, reload: bool = False, now_ms: int = 0
+    hub: FakeHub, state: CrawlState | None = None, *, reload: bool = False
 ) -> tuple[list[str], CrawlState, list[str]]:
     """Walk the plan against a hub; the ids in the order they came, the end, the notes."""
     state = state or plan.begin(hub.views, 0)
@@ -23,15 +23,15 @@ def crawl(
     while (ask := plan.next_ask(state)) is not None:
         if isinstance(ask, IdsRequest):
             got += [str(i.hub_id) for i in hub.by_ids(ask.ids, ask.view)]
-            step = plan.on_ids(state, ask, now_ms)
+            step = plan.on_ids(state, ask)
         else:
             try:
                 page = hub.page(ask)
             except TimeoutError:
-                step = plan.on_failure(state, ask, "it fails", now_ms)
+                step = plan.on_failure(state, ask, "it fails")
             else:
                 got += [str(i.hub_id) for i in page.items]
-                step = plan.on_page(state, page, now_ms)
+                step = plan.on_page(state, page)
         state = step.state
         notes += step.notes
         if reload:
@@ -132,17 +132,112 @@ def test_a_cursor_loop_without_readable_cursors_is_noticed() -> None:
     assert notes
 
 
-def test_a_long_crawl_looks_at_the_top_again_before_it_ends() -> None:
-    hour = 3_600_000
-    rows = [(n * hour, n) for n in range(1, 60)]
-    hub = FakeHub({"a": rows}, limit=10)
-    start = plan.begin(["a"], 50 * hour)
-    crawl(hub, start, now_ms=55 * hour)
-    firsts = [r for r in hub.requests if isinstance(r, PageRequest) and r.cursor is None]
-    assert len(firsts) == 2
-    hub.requests.clear()
-    crawl(hub, start, now_ms=50 * hour + plan.HEAD_AFTER_MS - 1)
-    assert sum(isinstance(r, PageRequest) and r.cursor is None for r in hub.requests) == 1
+def test_the_limits_are_shares_of_what_the_hub_allows() -> None:
+    state = plan.begin(["a"], 0, page_limit=1_000)
+    asks = []
+    for _ in plan.LIMITS:
+        ask = plan.next_ask(state)
+        assert isinstance(ask, PageRequest)
+        asks.append(ask.limit)
+        state = plan.on_failure(state, ask, "it fails").state
+    assert asks == [1_000, 990, 200]
+
+
+def test_a_list_without_another_end_is_left_at_the_place_that_can_not_be_passed() -> None:
+    def distort(_n: int, request: PageRequest, page: HubPage) -> HubPage:
+        if request.cursor and request.cursor.endswith("|74"):
+            raise TimeoutError
+        return page
+
+    hub = FakeHub({"a": ROWS}, limit=10, distort=distort)
+    _, state, notes = crawl(hub, plan.begin(["a"], 0, has_oldest=False))
+    assert state.gaps == 1
+    assert any("left out" in note for note in notes)
+    assert all(isinstance(r, tuple) or r.order == "newest" for r in hub.requests)
+
+
+MINUTE = 60_000
+DAILY = [(1_700_000_000_000 + MINUTE * n, n) for n in range(1, 400)]
+
+
+def news(hub: FakeHub, mark: int | None, *, now_ms: int = 1 << 50) -> tuple[list[str], CrawlState]:
+    marks = dict.fromkeys(hub.views, mark)
+    got, state, _ = crawl(hub, plan.begin_news(marks, now_ms, order="updated"), reload=True)
+    return got, state
+
+
+class Updated(FakeHub):
+    """The same rows in the order of their last change."""
+
+    def page(self, request: PageRequest) -> HubPage:
+        assert request.order in ("updated", "newest")
+        return super().page(msgspec.structs.replace(request, order="newest"))
+
+
+def test_news_ends_below_the_mark_and_its_overlap() -> None:
+    hub = Updated({"a": DAILY}, limit=10)
+    mark, _ = DAILY[-30]
+    got, state = news(hub, mark)
+    beyond = mark - plan.OVERLAP_MS["updated"]
+    assert {str(n) for at, n in DAILY if at >= beyond} <= set(got)
+    assert len(got) <= 30 + 10 + 2 * 10  # the overlap of ten minutes, and a page at either end
+    assert plan.is_finished(state)
+
+
+def test_every_view_is_read_for_news_down_to_its_own_mark() -> None:
+    hub = Updated({"a": DAILY, "b": DAILY[:5]}, limit=10)
+    state = plan.begin_news({"a": DAILY[-5][0], "b": None}, 1 << 50, order="updated")
+    got, _, _ = crawl(hub, state)
+    assert {str(n) for _, n in DAILY[:5]} <= set(got)
+
+
+@pytest.mark.parametrize("loses", [True, False])
+def test_what_changed_since_the_last_walk_is_above_its_mark(loses: bool) -> None:
+    rows = list(DAILY[:150])
+    state = plan.begin(["a"], 1 << 50)
+    _, state, _ = crawl(Updated({"a": rows}, loses_boundary_rows=loses, limit=10), state)
+    known = {str(n) for _, n in rows}
+    rng = random.Random(3)
+    for _ in range(20):
+        new = DAILY[len(rows) : len(rows) + rng.choice([0, 1, 3, 30])]
+        rows += new
+        hub = Updated({"a": rows}, loses_boundary_rows=loses, limit=10)
+        _, at = plan.marks(state).popitem()
+        got, state = news(hub, at)
+        assert {str(n) for _, n in new} <= set(got)
+        known |= set(got)
+        assert known == {str(n) for _, n in rows}
+
+
+def test_a_hub_whose_dates_lie_in_the_future_costs_requests_and_no_row() -> None:
+    ahead = [(at + (1 << 45), n) for at, n in DAILY[:60]]
+    now_ms = DAILY[-1][0]
+    _, state, _ = crawl(Updated({"a": ahead}, limit=10), plan.begin(["a"], now_ms))
+    assert plan.marks(state) == {"a": now_ms}
+    got, _ = news(Updated({"a": [*ahead, DAILY[-1]]}, limit=10), now_ms)
+    assert str(DAILY[-1][1]) in got
+
+
+def test_an_empty_page_does_not_end_the_news() -> None:
+    def distort(number: int, _: PageRequest, page: HubPage) -> HubPage:
+        if number == 2:
+            return msgspec.structs.replace(page, items=(), next_position=None)
+        return page
+
+    hub = Updated({"a": DAILY}, loses_boundary_rows=False, limit=10, distort=distort)
+    got, _ = news(hub, DAILY[-50][0])
+    assert {str(n) for at, n in DAILY[-50:]} - set(got) <= {str(n) for _, n in DAILY[-21:-9]}
+    assert len(got) >= 40
+
+
+def test_rows_without_a_date_are_below_every_mark() -> None:
+    def distort(number: int, _: PageRequest, page: HubPage) -> HubPage:
+        return msgspec.structs.replace(page, next_position=None) if number >= 3 else page
+
+    hub = Updated({"a": DAILY}, limit=10, distort=distort)
+    _, state = news(hub, 0)
+    assert len(hub.requests) <= 4
+    assert state.gaps == 0
 
 
 def test_the_estimate_is_honest() -> None:
@@ -153,9 +248,9 @@ def test_the_estimate_is_honest() -> None:
     fractions = []
     while (ask := plan.next_ask(state)) is not None:
         if isinstance(ask, IdsRequest):
-            state = plan.on_ids(state, ask, 0).state
+            state = plan.on_ids(state, ask).state
         else:
-            state = plan.on_page(state, hub.page(ask), 0).state
+            state = plan.on_page(state, hub.page(ask)).state
         fraction, left = plan.estimate(state)
         if fraction is not None and left is not None:
             fractions.append(fraction)

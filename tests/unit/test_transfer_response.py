@@ -16,13 +16,13 @@ from modelkeepd.transfer.errors import (
     WrongSize,
 )
 from modelkeepd.transfer.origin import parse_url
+from modelkeepd.transfer.refusals import refusal
 from modelkeepd.transfer.response import (
     Accepted,
     Asked,
     Head,
     Validator,
     judge,
-    refusal,
     refuse_page_body,
     validator_of,
 )

@@ -10,7 +10,11 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "search": ("search", "catalog", "find models in the offline catalog"),
     "show": ("show", "catalog", "everything known of one model"),
+    "history": ("history", "catalog", "how a model changed"),
     "sync": ("sync", "catalog", "start or show a sync with the hubs"),
+    "catalog": ("catalog", "catalog", "write or read the catalog as one file"),
+    "api-changes": ("api_changes", "catalog", "how the hubs' APIs changed"),
+    "types": ("types", "catalog", "known types and base models; guesses for files"),
     "get": ("get", "downloads", "download models into the library"),
     "queue": ("queue", "downloads", "see and steer the downloads"),
     "library": ("library", "files", "the model files on disk and the watched folders"),
@@ -32,7 +36,13 @@ GROUPS = {
 }
 
 # a command with verbs -> the verb that is meant when none is named
-DEFAULT_VERBS = {"queue": "list", "library": "list"}
+DEFAULT_VERBS = {
+    "queue": "list",
+    "library": "list",
+    "api-changes": "list",
+    "types": "list",
+    "catalog": "export",
+}
 
 
 def load(name: str) -> dict[str, Command]:

@@ -47,6 +47,8 @@ def run(args: dict[str, Any], out: Output) -> int:
         out.document(answer)
     else:
         _print(queued, answer["total_bytes"], args["dry_run"], out)
+        if args["dry_run"]:
+            _print_left_out(answer.get("left_out", []), out)
     return jobs.exit_code([p["code"] for p in problems] + [""] * len(queued))
 
 
@@ -63,7 +65,20 @@ def _print(queued: list[dict[str, Any]], total_bytes: int, dry_run: bool, out: O
         out.hint("follow: modelkeep queue watch")
 
 
+def _print_left_out(left_out: list[dict[str, Any]], out: Output) -> None:
+    for left in left_out:
+        names = ", ".join(text.safe(name) for name in left["names"])
+        more = ", …" if left["count"] > len(left["names"]) else ""
+        size = text.size(left["size_bytes"])
+        out.note(
+            f"left out {text.counted(left['count'], 'file')}, {size}, {text.safe(left['why'])}: "
+            f"{names}{more}"
+        )
+
+
 def _wait(daemon: Connection, answer: dict[str, Any], out: Output) -> int:
+    from modelkeep.cli.steady import Steady  # most commands follow nothing
+
     queued, problems = answer["jobs"], answer["errors"]
     owned = [job for job in queued if not job["id"]]
     ids = [job["id"] for job in queued if job["id"]]
@@ -72,9 +87,10 @@ def _wait(daemon: Connection, answer: dict[str, Any], out: Output) -> int:
         display.event(f"{text.safe(job['name'])} is in the library already: {_path(job)}")
     ended: list[dict[str, Any]] = []
     if ids:
+        steady = Steady(daemon, display.event)
         try:
             ended = jobs.follow(
-                lambda: jobs.fetch(daemon, ids),
+                lambda: jobs.fetch(steady, ids),
                 out,
                 lambda job: display.event(jobs.change_line(job, out)),
                 display,
@@ -83,6 +99,8 @@ def _wait(daemon: Connection, answer: dict[str, Any], out: Output) -> int:
             out.note("the download goes on in the daemon; modelkeep queue watch shows it")
             out.note(f"stop it: modelkeep queue cancel {' '.join(map(str, ids[:20]))}")
             return errors.EXIT_INTERRUPTED
+        finally:
+            steady.close()
     results = owned + ended
     if out.json:
         out.document({"jobs": results, "errors": problems, "total_bytes": answer["total_bytes"]})
@@ -109,12 +127,14 @@ VERBS = {
             examples=(
                 ("modelkeep get civitai:1102", "the newest version's primary file"),
                 ("modelkeep get civitai:1102@1301 --wait", "one version, to its end"),
+                ("modelkeep get hf:org/name --dry-run", "what of a repository would come"),
+                ("modelkeep get 'hf:org/name#model-Q4_K_M.gguf'", "one file of a repository"),
                 ("modelkeep get hf:org/name --file '*.safetensors' --to ./models", "by pattern"),
                 ("modelkeep get civitai:1 civitai:2 --wait --json", "several, for a script"),
             ),
             arguments=(Argument("ref", "+", "what to get; modelkeep help refs", complete="refs"),),
             options=(
-                Option(("--file",), TEXT, "names of files to take (the primary one)",
+                Option(("--file",), TEXT, "files to take, by name or path (the model)",
                        metavar="PATTERN"),
                 Option(("--to",), FOLDER, "where to (the library, by layout and type)",
                        metavar="DIR"),
@@ -125,7 +145,9 @@ VERBS = {
             ),
             about=(
                 "A file is in the library only after its size and hash were verified and it was "
-                "scanned. Ctrl-C ends the waiting, not the download. Exit codes: 4 not found, 5 "
+                "scanned. Of a repository the model comes in one format, with its configurations; "
+                "--dry-run tells what is left out. Waiting survives a restart of the daemon; "
+                "Ctrl-C ends the waiting, not the download. Exit codes: 4 not found, 5 "
                 "denied or gated, 6 some of several failed, 1 otherwise."
             ),
         )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from modelkeep.cli.output import Column, Output
+    from modelkeep.cli.steady import Steady
     from modelkeep.connect import Connection
 
     Job = dict[str, Any]
@@ -40,7 +41,7 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 
-def fetch(daemon: Connection, ids: list[int], states: Iterable[str] = ()) -> list[Job]:
+def fetch(daemon: Connection | Steady, ids: list[int], states: Iterable[str] = ()) -> list[Job]:
     """All jobs with these ids, or in these states; in queue order."""
     jobs: list[Job] = []
     for start in range(0, len(ids) or 1, PAGE):

@@ -56,6 +56,8 @@ def _missing(missing: set[int], asked: int, out: Output) -> int:
 
 def watch(args: dict[str, Any], out: Output) -> int:
     """Follow jobs until none is left to follow."""
+    from modelkeep.cli.steady import Steady  # most commands follow nothing
+
     display = Display(out)
 
     def changed(job: dict[str, Any]) -> None:
@@ -67,24 +69,26 @@ def watch(args: dict[str, Any], out: Output) -> int:
             out.fields(job["id"], job["state"], job["name"], job["path"], jobs.note(job))
             out.stdout.flush()
 
-    with Connection() as daemon:
-        ids: list[int] = list(args["job"])
+    daemon = Steady(Connection(), display.event)
+    ids: list[int] = list(args["job"])
 
-        def look() -> list[dict[str, Any]]:
-            if args["job"]:
-                return jobs.fetch(daemon, ids)
-            # jobs that come meanwhile are followed as well; those seen once, to their end
-            seen = set(ids)
-            active = jobs.fetch(daemon, [], jobs.UNFINISHED)
-            ids.extend(job["id"] for job in active if job["id"] not in seen)
-            gone = seen - {job["id"] for job in active}
-            return (jobs.fetch(daemon, sorted(gone)) if gone else []) + active
+    def look() -> list[dict[str, Any]]:
+        if args["job"]:
+            return jobs.fetch(daemon, ids)
+        # jobs that come meanwhile are followed as well; those seen once, to their end
+        seen = set(ids)
+        active = jobs.fetch(daemon, [], jobs.UNFINISHED)
+        ids.extend(job["id"] for job in active if job["id"] not in seen)
+        gone = seen - {job["id"] for job in active}
+        return (jobs.fetch(daemon, sorted(gone)) if gone else []) + active
 
-        try:
-            ended = jobs.follow(look, out, changed, display)
-        except KeyboardInterrupt:
-            out.note("the downloads go on in the daemon")
-            return errors.EXIT_INTERRUPTED
+    try:
+        ended = jobs.follow(look, out, changed, display)
+    except KeyboardInterrupt:
+        out.note("the downloads go on in the daemon")
+        return errors.EXIT_INTERRUPTED
+    finally:
+        daemon.close()
     if not ended and not args["job"]:
         out.note("nothing is being downloaded")
     missing = set(args["job"]) - {job["id"] for job in ended}
@@ -159,7 +163,7 @@ VERBS = {
                 ("modelkeep queue watch --json", "a JSON line for each change of state"),
             ),
             arguments=(_JOBS,),
-            about="Ctrl-C ends the watching; the downloads go on.",
+            about="Goes on over a restart of the daemon. Ctrl-C ends it; the downloads go on.",
         ),
         "pause": Command(
             "queue pause",

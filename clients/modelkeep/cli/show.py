@@ -21,7 +21,10 @@ _VERSIONS = 10
 
 def run(args: dict[str, Any], out: Output) -> int:
     """Ask and print."""
-    model = connect.call(methods.CATALOG_SHOW, {"ref": for_daemon(args["ref"]), "raw": args["raw"]})
+    model = connect.call(
+        methods.CATALOG_SHOW,
+        {"ref": for_daemon(args["ref"]), "raw": args["raw"], "fresh": args["fresh"]},
+    )
     if out.json:
         out.document(model)
         return 0
@@ -39,6 +42,9 @@ def run(args: dict[str, Any], out: Output) -> int:
         )
     _versions(model["versions"], out)
     _description(model["description"], out)
+    if model.get("stale"):
+        why = f": {model['stale_why']}" if model.get("stale_why") else ""
+        out.warn(f"the files' facts are {text.duration(model['age_s'])} old{why}")
     if not model["owned"]:
         out.hint(f"download it: modelkeep get {text.safe(model['ref'])}")
     return 0
@@ -56,15 +62,32 @@ def _fields(model: dict[str, Any]) -> list[tuple[str, str]]:
         ("likes", text.count(model["likes"])),
         ("nsfw level", model["nsfw_level"]),
         ("commercial", {True: "yes", False: "no", None: "unknown"}[model["commercial"]]),
+        ("license", model.get("license")),
+        ("access", _access(model)),
+        ("revision", model.get("revision")),
         ("published", text.day(model["published_ms"])),
         ("updated", text.day(model["updated_ms"])),
-        ("on the hub", model["hub_state"]),
+        ("on the hub", _on_hub(model)),
         ("owned", "yes" if model["owned"] else "no"),
         ("page", model["url"]),
     ]
     if model.get("revisions"):
         asked.append(("revisions", model["revisions"]))
     return [(name, text.safe(str(v))) for name, v in asked if v not in (None, "", "?")]
+
+
+def _access(model: dict[str, Any]) -> str | None:
+    """How content is come by, where it is not free."""
+    return {
+        None: None,
+        "auto": "gated: agree to the conditions on its page",
+        "manual": "gated: ask for access on its page",
+    }.get(model.get("gated"), f"gated: {model.get('gated')}")
+
+
+def _on_hub(model: dict[str, Any]) -> str:
+    state: str = model["hub_state"]
+    return f"{state} since {text.day(model['gone_ms'])}" if model.get("gone_ms") else state
 
 
 def _versions(versions: list[dict[str, Any]], out: Output) -> None:
@@ -135,7 +158,15 @@ VERBS = {
                 ("modelkeep show civitai:1102 --raw", "the hub's own document"),
             ),
             arguments=(Argument("ref", "1", "what to show; modelkeep help refs", complete="refs"),),
-            options=(Option(("--raw",), FLAG, "the document as the hub sent it"),),
+            options=(
+                Option(("--raw",), FLAG, "the document as the hub sent it"),
+                Option(("--fresh",), FLAG, "ask the hub now, however young the answer is"),
+            ),
+            about=(
+                "Answered from the catalog, without the hub. Of Hugging Face the sizes and hashes "
+                "of the files are asked for when they are missing or older than ten minutes; when "
+                "the hub is down, the last answer is shown with its age."
+            ),
         )
     }
 }

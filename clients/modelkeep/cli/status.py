@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from modelkeep import connect
 from modelkeep.cli import text
 from modelkeep.cli.spec import Command
@@ -90,6 +92,16 @@ def _hub(hub: dict[str, Any], out: Output) -> str:
     shown = f"{name}: last synced {text.ago(hub['last_sync_ms'])}"
     if out.verbose:
         shown += f", {text.safe(hub['base_url'])}, {'with' if hub['has_token'] else 'no'} token"
+    if hub["next_sync_ms"] is not None and (run is None or run["state"] == "finished"):
+        shown += f", next {_when(hub['next_sync_ms'])}"
+    shown += _requests(hub["requests"], out)
+    for breaker in hub["breakers"]:
+        shown += f"; {text.safe(breaker['operation'])} {out.state(breaker['state'])}"
+        shown += f" ({text.safe(breaker['reason'])})"
+    if hub["is_quiet"]:
+        shown += "; quiet hours"
+    if out.verbose:
+        shown += _coverage(hub["coverage"])
     if run is None or run["state"] == "finished":
         return shown
     shown += f"; sync {out.state(run['state'])}: {text.counted(run['models_seen'], 'model')} seen"
@@ -100,6 +112,43 @@ def _hub(hub: dict[str, Any], out: Output) -> str:
     if run["error"]:
         shown += f" ({text.safe(run['error'])})"
     return shown
+
+
+def _requests(requests: dict[str, Any] | None, out: Output) -> str:
+    if requests is None:
+        return ""
+    shown = f"; {requests['sent_today']:,} requests today, {requests['saved_today']:,} saved"
+    left = [
+        f"{number:,} left {where}"
+        for number, where in (
+            (requests["left"], "in the hub's window"),
+            (requests["background_left"], "of today's budget"),
+        )
+        if number is not None
+    ]
+    shown += f", {', '.join(left)}" if left else ""
+    if out.verbose:
+        shown += f"; {requests['per_s']:.2g} a second, in all {requests['sent']:,} sent"
+        shown += f" and {requests['saved']:,} saved"
+    return shown
+
+
+def _coverage(coverage: dict[str, Any] | None) -> str:
+    if coverage is None:
+        return ""
+    shown = f"; {text.counted(coverage['models'], 'model')}, {coverage['gone']:,} gone"
+    if coverage["suspects"]:
+        shown += f", {coverage['suspects']:,} in doubt"
+    if coverage["details"]:
+        shown += f", files of {coverage['details']:,} known in full"
+    if coverage["oldest_seen_ms"] is not None:
+        shown += f", each looked at since {text.ago(coverage['oldest_seen_ms'])}"
+    return shown
+
+
+def _when(at_ms: int) -> str:
+    seconds = at_ms / 1000 - time.time()
+    return "now" if seconds < 1 else f"in {text.duration(seconds)}"
 
 
 def _hint(status: dict[str, Any], out: Output) -> None:

@@ -20,24 +20,41 @@ _modelkeep() {
     for ((index = 1; index < ${#words[@]}; index++)); do
         word=${words[index]}
         case $before in
-            --after|--color|--file|--layout|--limit|--offset|--priority|--root|--since|--sort|--state|--to|--topic) before=; continue ;;
+            --after|--base|--before|--color|--file|--from|--kind|--layout|--limit|--offset|--priority|--root|--severity|--since|--sort|--state|--to|--topic|--trust|--type) before=; continue ;;
         esac
         before=$word
         case $word in -*) continue ;; esac
         case $path:$word in
-            :search|:show|:sync|:get|:queue|:library|:status|:events|:stop|:help|:completion|:version) path=$word ;;
+            :search|:show|:history|:sync|:catalog|:api-changes|:types|:get|:queue|:library|:status|:events|:stop|:help|:completion|:version) path=$word ;;
             queue:list|queue:watch|queue:pause|queue:resume|queue:cancel|queue:retry|queue:move) [[ $plain == 0 ]] && path="queue $word" ;;
             library:list|library:roots|library:add|library:remove|library:scan) [[ $plain == 0 ]] && path="library $word" ;;
+            api-changes:list|api-changes:endpoints|api-changes:diff|api-changes:accept|api-changes:resume) [[ $plain == 0 ]] && path="api-changes $word" ;;
+            types:list|types:guess|types:confirm) [[ $plain == 0 ]] && path="types $word" ;;
+            catalog:export|catalog:import) [[ $plain == 0 ]] && path="catalog $word" ;;
             *) plain=$((plain + 1)) ;;
         esac
     done
 
     local options= values= verbs=
     case $path in
-        '') values='=search show sync get queue library status events stop help completion version' ;;
+        '') values='=search show history sync catalog api-changes types get queue library status events stop help completion version' ;;
         'search') options='--sort --limit --offset --facets'; values='query' ;;
-        'show') options='--raw'; values='refs' ;;
+        'show') options='--raw --fresh'; values='refs' ;;
+        'history') options='--statistics --limit --before'; values='refs' ;;
         'sync') options='--full --wait'; values='hubs' ;;
+        'catalog') options='--since'; values='folder'; verbs='export import' ;;
+        'catalog export') options='--since'; values='folder' ;;
+        'catalog import') options='--trust'; values='folder' ;;
+        'api-changes') options='--severity --limit --before'; values='hubs'; verbs='list endpoints diff accept resume' ;;
+        'api-changes list') options='--severity --limit --before'; values='hubs' ;;
+        'api-changes endpoints') : ;;
+        'api-changes diff') options='--from --to'; values='hubs' ;;
+        'api-changes accept') : ;;
+        'api-changes resume') values='hubs' ;;
+        'types') options='--kind'; verbs='list guess confirm' ;;
+        'types list') options='--kind' ;;
+        'types guess') values='folder' ;;
+        'types confirm') options='--type --base'; values='folder' ;;
         'get') options='--file --to --priority --dry-run --wait'; values='refs' ;;
         'queue') options='--state --all --limit --after'; values='jobs'; verbs='list watch pause resume cancel retry move' ;;
         'queue list') options='--state --all --limit --after'; values='jobs' ;;
@@ -56,7 +73,7 @@ _modelkeep() {
         'status') : ;;
         'events') options='--since --topic --limit --no-follow' ;;
         'stop') : ;;
-        'help') values='=search show sync get queue library status events stop help completion version query refs exit-codes environment' ;;
+        'help') values='=search show history sync catalog api-changes types get queue library status events stop help completion version query refs exit-codes environment' ;;
         'completion') values='=bash zsh fish' ;;
         'version') : ;;
     esac
@@ -64,6 +81,23 @@ _modelkeep() {
         'search --sort') values='' ;;
         'search --limit') values='' ;;
         'search --offset') values='' ;;
+        'history --limit') values='' ;;
+        'history --before') values='' ;;
+        'catalog --since') values='folder' ;;
+        'catalog export --since') values='folder' ;;
+        'catalog import --trust') values='' ;;
+        'api-changes --severity') values='=harmless adopted degraded breaking' ;;
+        'api-changes --limit') values='' ;;
+        'api-changes --before') values='' ;;
+        'api-changes list --severity') values='=harmless adopted degraded breaking' ;;
+        'api-changes list --limit') values='' ;;
+        'api-changes list --before') values='' ;;
+        'api-changes diff --from') values='' ;;
+        'api-changes diff --to') values='' ;;
+        'types --kind') values='=type base' ;;
+        'types list --kind') values='=type base' ;;
+        'types confirm --type') values='types' ;;
+        'types confirm --base') values='bases' ;;
         'get --file') values='' ;;
         'get --to') values='folder' ;;
         'get --priority') values='' ;;

@@ -4,19 +4,25 @@ function __modelkeep_path --description 'the command that is typed'
     set -l path
     set -l before
     for word in (commandline -opc)[2..-1]
-        if contains -- "$before" --after --color --file --layout --limit --offset --priority --root --since --sort --state --to --topic
+        if contains -- "$before" --after --base --before --color --file --from --kind --layout --limit --offset --priority --root --severity --since --sort --state --to --topic --trust --type
             set before
             continue
         end
         set before $word
         string match -q -- '-*' $word; and continue
         switch "$path:$word"
-            case :search :show :sync :get :queue :library :status :events :stop :help :completion :version
+            case :search :show :history :sync :catalog :api-changes :types :get :queue :library :status :events :stop :help :completion :version
                 set path $word
             case queue:list queue:watch queue:pause queue:resume queue:cancel queue:retry queue:move
                 set path "queue $word"
             case library:list library:roots library:add library:remove library:scan
                 set path "library $word"
+            case api-changes:list api-changes:endpoints api-changes:diff api-changes:accept api-changes:resume
+                set path "api-changes $word"
+            case types:list types:guess types:confirm
+                set path "types $word"
+            case catalog:export catalog:import
+                set path "catalog $word"
             case '*'
                 set path "$path"
         end
@@ -41,7 +47,11 @@ complete -c modelkeep -s h -l help -d 'show help, of the command when one is nam
 complete -c modelkeep -l version -d 'show the version'
 complete -c modelkeep -n '__modelkeep_at ""' -a search -d 'find models in the offline catalog'
 complete -c modelkeep -n '__modelkeep_at ""' -a show -d 'everything known of one model'
+complete -c modelkeep -n '__modelkeep_at ""' -a history -d 'how a model changed'
 complete -c modelkeep -n '__modelkeep_at ""' -a sync -d 'start or show a sync with the hubs'
+complete -c modelkeep -n '__modelkeep_at ""' -a catalog -d 'write or read the catalog as one file'
+complete -c modelkeep -n '__modelkeep_at ""' -a api-changes -d 'how the hubs'\'' APIs changed'
+complete -c modelkeep -n '__modelkeep_at ""' -a types -d 'known types and base models; guesses for files'
 complete -c modelkeep -n '__modelkeep_at ""' -a get -d 'download models into the library'
 complete -c modelkeep -n '__modelkeep_at ""' -a queue -d 'see and steer the downloads'
 complete -c modelkeep -n '__modelkeep_at ""' -a library -d 'the model files on disk and the watched folders'
@@ -58,11 +68,50 @@ complete -c modelkeep -n '__modelkeep_at "search"' -l offset -d 'skip so many' -
 complete -c modelkeep -n '__modelkeep_at "search"' -l facets -d 'count the hits by type and base model'
 complete -c modelkeep -n '__modelkeep_at "show"' -F -a '(__modelkeep_live refs)'
 complete -c modelkeep -n '__modelkeep_at "show"' -l raw -d 'the document as the hub sent it'
+complete -c modelkeep -n '__modelkeep_at "show"' -l fresh -d 'ask the hub now, however young the answer is'
+complete -c modelkeep -n '__modelkeep_at "history"' -F -a '(__modelkeep_live refs)'
+complete -c modelkeep -n '__modelkeep_at "history"' -l statistics -d 'changes of counters too'
+complete -c modelkeep -n '__modelkeep_at "history"' -l limit -d 'how many to list (50)' -x
+complete -c modelkeep -n '__modelkeep_at "history"' -l before -d 'those seen before this time' -x
 complete -c modelkeep -n '__modelkeep_at "sync"' -a '(__modelkeep_live hubs)'
 complete -c modelkeep -n '__modelkeep_at "sync"' -l full -d 'a full crawl instead of what changed'
 complete -c modelkeep -n '__modelkeep_at "sync"' -l wait -d 'show progress and wait for the end'
+complete -c modelkeep -n '__modelkeep_at "catalog"' -a export -d 'write the catalog to one signed file'
+complete -c modelkeep -n '__modelkeep_at "catalog"' -a import -d 'merge a snapshot into the catalog'
+complete -c modelkeep -n '__modelkeep_at "catalog"' -a '(__fish_complete_directories)'
+complete -c modelkeep -n '__modelkeep_at "catalog"' -l since -d 'only what changed since this one' -x -a '(__fish_complete_directories)'
+complete -c modelkeep -n '__modelkeep_at "catalog export"' -a '(__fish_complete_directories)'
+complete -c modelkeep -n '__modelkeep_at "catalog export"' -l since -d 'only what changed since this one' -x -a '(__fish_complete_directories)'
+complete -c modelkeep -n '__modelkeep_at "catalog import"' -a '(__fish_complete_directories)'
+complete -c modelkeep -n '__modelkeep_at "catalog import"' -l trust -d 'accept this signer: a key, or the file' -x
+complete -c modelkeep -n '__modelkeep_at "api-changes"' -a list -d 'changes of the hubs'\'' APIs'
+complete -c modelkeep -n '__modelkeep_at "api-changes"' -a endpoints -d 'what is known of the hubs'\'' endpoints'
+complete -c modelkeep -n '__modelkeep_at "api-changes"' -a diff -d 'the difference between two versions of an endpoint'\''s answers'
+complete -c modelkeep -n '__modelkeep_at "api-changes"' -a accept -d 'mark a change as seen'
+complete -c modelkeep -n '__modelkeep_at "api-changes"' -a resume -d 'ask a paused endpoint again'
+complete -c modelkeep -n '__modelkeep_at "api-changes"' -a '(__modelkeep_live hubs)'
+complete -c modelkeep -n '__modelkeep_at "api-changes"' -l severity -d 'only these' -x -a 'harmless adopted degraded breaking'
+complete -c modelkeep -n '__modelkeep_at "api-changes"' -l limit -d 'how many to list (50)' -x
+complete -c modelkeep -n '__modelkeep_at "api-changes"' -l before -d 'those before this change' -x
+complete -c modelkeep -n '__modelkeep_at "api-changes list"' -a '(__modelkeep_live hubs)'
+complete -c modelkeep -n '__modelkeep_at "api-changes list"' -l severity -d 'only these' -x -a 'harmless adopted degraded breaking'
+complete -c modelkeep -n '__modelkeep_at "api-changes list"' -l limit -d 'how many to list (50)' -x
+complete -c modelkeep -n '__modelkeep_at "api-changes list"' -l before -d 'those before this change' -x
+complete -c modelkeep -n '__modelkeep_at "api-changes diff"' -a '(__modelkeep_live hubs)'
+complete -c modelkeep -n '__modelkeep_at "api-changes diff"' -l from -d 'the older version' -x
+complete -c modelkeep -n '__modelkeep_at "api-changes diff"' -l to -d 'the newer version' -x
+complete -c modelkeep -n '__modelkeep_at "api-changes resume"' -a '(__modelkeep_live hubs)'
+complete -c modelkeep -n '__modelkeep_at "types"' -a list -d 'known types and base models'
+complete -c modelkeep -n '__modelkeep_at "types"' -a guess -d 'what a file may be'
+complete -c modelkeep -n '__modelkeep_at "types"' -a confirm -d 'say what a file is; later guesses learn from it'
+complete -c modelkeep -n '__modelkeep_at "types"' -l kind -d 'types or base models' -x -a 'type base'
+complete -c modelkeep -n '__modelkeep_at "types list"' -l kind -d 'types or base models' -x -a 'type base'
+complete -c modelkeep -n '__modelkeep_at "types guess"' -a '(__fish_complete_directories)'
+complete -c modelkeep -n '__modelkeep_at "types confirm"' -a '(__fish_complete_directories)'
+complete -c modelkeep -n '__modelkeep_at "types confirm"' -l type -d 'the type' -x -a '(__modelkeep_live types)'
+complete -c modelkeep -n '__modelkeep_at "types confirm"' -l base -d 'the base model' -x -a '(__modelkeep_live bases)'
 complete -c modelkeep -n '__modelkeep_at "get"' -F -a '(__modelkeep_live refs)'
-complete -c modelkeep -n '__modelkeep_at "get"' -l file -d 'names of files to take (the primary one)' -x
+complete -c modelkeep -n '__modelkeep_at "get"' -l file -d 'files to take, by name or path (the model)' -x
 complete -c modelkeep -n '__modelkeep_at "get"' -l to -d 'where to (the library, by layout and type)' -x -a '(__fish_complete_directories)'
 complete -c modelkeep -n '__modelkeep_at "get"' -l priority -d '-100 to 100; higher goes first' -x
 complete -c modelkeep -n '__modelkeep_at "get"' -l dry-run -d 'say what would be downloaded'
@@ -117,5 +166,5 @@ complete -c modelkeep -n '__modelkeep_at "events"' -l since -d 'begin after this
 complete -c modelkeep -n '__modelkeep_at "events"' -l topic -d 'only this topic; may be repeated' -x -a 'model library transfer sync metrics node'
 complete -c modelkeep -n '__modelkeep_at "events"' -l limit -d 'end after so many' -x
 complete -c modelkeep -n '__modelkeep_at "events"' -l no-follow -d 'end when there are no more'
-complete -c modelkeep -n '__modelkeep_at "help"' -a 'search show sync get queue library status events stop help completion version query refs exit-codes environment'
+complete -c modelkeep -n '__modelkeep_at "help"' -a 'search show history sync catalog api-changes types get queue library status events stop help completion version query refs exit-codes environment'
 complete -c modelkeep -n '__modelkeep_at "completion"' -a 'bash zsh fish'

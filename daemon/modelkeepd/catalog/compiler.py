@@ -25,9 +25,10 @@ from modelkeepd.catalog.text import (
     tokens,
 )
 from modelkeepd.catalog.tree import And, Everything, Flag, Keyword, Not, Or, Range, Tree, Words
+from modelkeepd.kinds import canonical_base, canonical_type, topics_of
 
 # Raise it whenever a field, a token or a key is made differently: older indexes are rebuilt.
-FORMAT = 1
+FORMAT = 2
 
 MARKER_KEY = "marker"
 # The name stands in the body this often: its words weigh more without a clause for them in every
@@ -50,7 +51,7 @@ def build_schema() -> tantivy.Schema:
     # the key is text: deleting by a term of an unsigned field deletes nothing
     for field in ("key", "flag", *KEYWORD_FIELDS):
         builder.add_text_field(field, tokenizer_name="raw", index_option="basic")
-    for field in ("sort_name", "type_name", "base_name"):
+    for field in ("sort_name", "type_name", "base_name", "topic_name"):
         builder.add_text_field(field, tokenizer_name="raw", index_option="basic", fast=True)
     for field in ("hit", "changed_seq", *NUMBER_FIELDS):
         builder.add_integer_field(field, fast=True)
@@ -80,12 +81,16 @@ def document(model: Projection) -> tantivy.Document:
     text("flag", "model")
     text("flag", _flag_term("owned", model.owned))
     text("flag", _flag_term("commercial", model.commercial))
+    text("flag", _flag_term("supported", model.supported))
     if model.downloads is not None:
         text("flag", DOWNLOAD_CLASSES[_download_class(model.downloads)])
     text("sort_name", squeeze(model.name)[:_SORT_NAME_CHARS])
-    text("type_name", _storable(model.type))
-    for base in model.base_models:
+    # facets are counted under our names, or one kind would stand under several
+    text("type_name", _storable(canonical_type(model.type)))
+    for base in dict.fromkeys(map(canonical_base, model.base_models)):
         text("base_name", _storable(base))
+    for topic in topics_of(model.tags):
+        text("topic_name", topic)
     number("hit", packed_hit(model.model_key, model.downloads))
     number("changed_seq", model.changed_seq)
     for field in NUMBER_FIELDS:

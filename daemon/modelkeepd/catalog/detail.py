@@ -4,6 +4,7 @@ Owns the queries of ``show`` and the making of a ModelDetail from rows and docum
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import apsw
@@ -37,18 +38,21 @@ def show(
     hub_sites: Mapping[str, str] = HUB_SITES,
 ) -> ModelDetail:
     """What the catalog knows of a reference. Raises ModelNotFound."""
-    model_key, version = _find(db, reference)
+    model_key, version = find_model(db, reference)
     row: Any = db.execute(
         "SELECT hub, ref_id, name, type, creator, tags, base_models, nsfw_level, downloads, likes,"
         " commercial, hub_state, owned, published_ms, updated_ms,"
         " (SELECT fetched_ms FROM document d WHERE d.model_key = m.model_key),"
-        " (SELECT count(*) FROM revision r WHERE r.model_key = m.model_key)"
+        " (SELECT count(*) FROM revision r WHERE r.model_key = m.model_key),"
+        " license, gated, gone_ms, (SELECT revision FROM version v"
+        "   WHERE v.model_key = m.model_key AND v.gone_ms IS NULL ORDER BY position LIMIT 1)"
         " FROM model m WHERE model_key = ?",
         (model_key,),
     ).fetchone()
     (
         hub, ref_id, name, type_, creator, tags, bases, level, downloads, likes, commercial,
-        state, owned, published_ms, updated_ms, fetched_ms, revisions,
+        state, owned, published_ms, updated_ms, fetched_ms, revisions, license_, gated, gone_ms,
+        revision,
     ) = row  # fmt: skip
     document = _document(db, codec, model_key)
     parsed = _parsed(hub, document, parse)
@@ -73,12 +77,16 @@ def show(
         fetched_ms=fetched_ms or 0,
         url=_page(hub_sites, hub, ref_id, version),
         versions=_versions(db, model_key, hub, ref_id, version, parsed),
-        raw=_decoded(document) if raw and document is not None else None,
+        raw=_raw(db, codec, model_key, document) if raw else None,
         revisions=revisions,
+        license=license_,
+        gated=gated,
+        revision=revision,
+        gone_ms=gone_ms,
     )
 
 
-def _find(db: apsw.Connection, reference: Reference) -> tuple[int, str | None]:
+def find_model(db: apsw.Connection, reference: Reference) -> tuple[int, str | None]:
     """The model's key, and the version asked for, if one was."""
     found: Any = None
     if reference.kind == "sha256":
@@ -95,7 +103,7 @@ def _find(db: apsw.Connection, reference: Reference) -> tuple[int, str | None]:
         hint = "modelkeep library list shows the files it knows; paths are given in full"
         missing = f"{reference.path} is no file of a model in the catalog"
     else:
-        found = _find_model(db, reference)
+        found = _find_by_name(db, reference)
         hint = "modelkeep search finds what is there; modelkeep sync brings it up to date"
         missing = f"{reference} is not in the catalog"
     if found is None:
@@ -118,7 +126,7 @@ def model_named(db: apsw.Connection, hub: str, ref_id: str) -> int | None:
     return None if found is None else int(found[0])
 
 
-def _find_model(db: apsw.Connection, reference: Reference) -> Any:
+def _find_by_name(db: apsw.Connection, reference: Reference) -> Any:
     if reference.model is None:
         return db.execute(
             "SELECT model_key, v.hub_id FROM version v JOIN model m USING (model_key)"
@@ -129,7 +137,8 @@ def _find_model(db: apsw.Connection, reference: Reference) -> Any:
     if model_key is None or reference.version is None:
         return None if model_key is None else (model_key, None)
     version: Any = db.execute(
-        "SELECT model_key, hub_id FROM version WHERE model_key = ? AND hub_id = ?",
+        "SELECT model_key, hub_id FROM version WHERE model_key = ?1"
+        " AND (hub_id = ?2 OR revision = ?2)",
         (model_key, reference.version),
     ).fetchone()
     if version is None:
@@ -206,6 +215,17 @@ def _document(db: apsw.Connection, codec: DocumentCodec, model_key: int) -> byte
         return None  # what the columns say is still shown
 
 
+def _raw(db: apsw.Connection, codec: DocumentCodec, model_key: int, document: bytes | None) -> Any:
+    """The hub's own words: of two documents the fuller one."""
+    row: Any = db.execute(
+        "SELECT raw, dict_id FROM detail_document WHERE model_key = ?", (model_key,)
+    ).fetchone()
+    if row is not None:
+        with suppress(DocumentDamaged):
+            return _decoded(codec.decompress(row[0], row[1], db))
+    return None if document is None else _decoded(document)
+
+
 def _parsed(hub: str, document: bytes | None, parse: ParseModel) -> ParsedModel | None:
     try:
         return None if document is None else parse(hub, document)
@@ -215,8 +235,10 @@ def _parsed(hub: str, document: bytes | None, parse: ParseModel) -> ParsedModel 
 
 def _decoded(document: bytes) -> Any:
     try:
-        return msgspec.json.decode(document)
-    except (msgspec.MsgspecError, RecursionError, ValueError):
+        tree = msgspec.json.decode(document)
+        msgspec.msgpack.encode(tree)  # the wire has no number of more than 64 bits
+        return tree
+    except (OverflowError, msgspec.MsgspecError, RecursionError, ValueError):
         return document.decode("utf-8", "replace")
 
 

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 # Tantivy's least is 15 MB a thread; more only makes fewer, larger segments before merging.
 WRITER_HEAP_BYTES = 30_000_000
-_FACETS = {"type": "type_name", "base_model": "base_name"}
+_FACETS = {"type": "type_name", "base_model": "base_name", "topic": "topic_name"}
 _SORT_FIELDS = {
     "newest": ("published", Order.Desc),
     "updated": ("updated", Order.Desc),
@@ -247,7 +247,7 @@ class CatalogIndex:
             return Hits(count_of(result), [key for key, _ in unpacked(searcher, result.hits)])
 
     def facets(self, tree: Tree, size: int = 50) -> dict[str, list[tuple[str, int]]]:
-        """How many of the found models there are by type and by base model, most first."""
+        """How many of the found models there are by type, base model and topic, most first."""
         wanted = {
             name: {"terms": {"field": field, "size": size}} for name, field in _FACETS.items()
         }

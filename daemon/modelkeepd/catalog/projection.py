@@ -9,17 +9,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from modelkeepd.catalog.text import loose_key, squeeze, tag_key
+from modelkeepd.kinds import canonical_base, canonical_topic, canonical_type, family_of, topics_of
 
-KEYWORD_FIELDS = ("tag", "type", "base", "creator", "hub", "state")
+KEYWORD_FIELDS = ("tag", "topic", "type", "base", "family", "creator", "hub", "state")
 NUMBER_FIELDS = ("nsfw", "downloads", "likes", "published", "updated", "size")
-FLAG_FIELDS = ("commercial", "owned")
+FLAG_FIELDS = ("commercial", "owned", "supported")
+# their words have synonyms
+_OF_KINDS = ("topic", "type", "base", "family")
 
-_TYPE_ALIASES = {  # the words of hub-neutral resource names for the hub's types
-    "embedding": "textualinversion",
-    "lycoris": "locon",
-    "hypernet": "hypernetwork",
-    "motion": "motionmodule",
-}
 _HUB_ALIASES = {"hf": "huggingface"}
 
 
@@ -33,8 +30,13 @@ def nsfw_level(mask: int | None) -> int | None:
 @lru_cache(1_000)
 def type_key(name: str) -> str:
     """How types are compared: ``Textual Inversion`` and ``embedding`` are TextualInversion."""
-    key = loose_key(name)
-    return _TYPE_ALIASES.get(key, key)
+    return loose_key(canonical_type(name))
+
+
+@lru_cache(10_000)
+def base_key(name: str) -> str:
+    """How base models are compared: ``sdxl_base_v1-0`` is SDXL 1.0."""
+    return loose_key(canonical_base(name))
 
 
 @lru_cache(100)
@@ -44,22 +46,29 @@ def hub_key(name: str) -> str:
     return _HUB_ALIASES.get(key, key)
 
 
-# tags and base models recur from model to model
-_tag_key, _base_key = lru_cache(10_000)(tag_key), lru_cache(1_000)(loose_key)
+# tags recur from model to model
+_tag_key = lru_cache(10_000)(tag_key)
 
 _KEY_OF: dict[str, Callable[[str], str]] = {
     "tag": _tag_key,
+    "topic": lambda name: loose_key(canonical_topic(name)),
     "type": type_key,
-    "base": _base_key,
+    "base": base_key,
+    "family": lambda name: loose_key(family_of(name)),
     "creator": squeeze,
     "hub": hub_key,
-    "state": _base_key,
+    "state": loose_key,
 }
 
 
 def keyword_key(field: str, value: str) -> str:
     """The key under which ``value`` is found in a keyword field."""
     return _KEY_OF[field](value)
+
+
+def keyword_beginning(field: str, value: str) -> str:
+    """How the keys begin of what begins with ``value``: a beginning has no synonyms."""
+    return loose_key(value) if field in _OF_KINDS else keyword_key(field, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,7 @@ class Projection:
     size_bytes: int | None = None
     commercial: bool | None = None
     owned: bool = False
+    supported: bool = False
     state: str = "listed"
 
     def parts(self) -> tuple[str, ...]:
@@ -94,8 +104,12 @@ class Projection:
         """The keys of a keyword field."""
         if field == "tag":
             return tuple(_tag_key(tag) for tag in self.tags)
+        if field == "topic":
+            return tuple(map(loose_key, topics_of(self.tags)))
         if field == "base":
-            return tuple(_base_key(base) for base in self.base_models)
+            return tuple(map(base_key, self.base_models))
+        if field == "family":
+            return tuple(dict.fromkeys(keyword_key(field, base) for base in self.base_models))
         if field == "creator":
             return (squeeze(self.creator),) if self.creator else ()
         value = {"type": self.type, "hub": self.hub, "state": self.state}[field]
@@ -122,4 +136,8 @@ class Projection:
         """The value of a flag field; None is unknown."""
         if field not in FLAG_FIELDS:
             raise ValueError(f"{field!r} is no flag field")
-        return self.commercial if field == "commercial" else self.owned
+        return {
+            "commercial": self.commercial,
+            "owned": self.owned,
+            "supported": self.supported,
+        }[field]

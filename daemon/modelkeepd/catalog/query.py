@@ -15,6 +15,7 @@ from modelkeepd.catalog.projection import (
     FLAG_FIELDS,
     KEYWORD_FIELDS,
     NUMBER_FIELDS,
+    keyword_beginning,
     keyword_key,
 )
 from modelkeepd.catalog.text import is_paired, squeeze, tokens
@@ -37,6 +38,10 @@ _ALIASES = {
     "types": "type",
     "base_model": "base",
     "basemodel": "base",
+    "topics": "topic",
+    "facet": "topic",
+    "ecosystem": "family",
+    "architecture": "family",
     "user": "creator",
     "author": "creator",
     "by": "creator",
@@ -234,7 +239,7 @@ class _Scanner:
         return self._flag(field, value, at)
 
     def _keyword(self, field: str, value: str, prefix: bool, position: int) -> Keyword:
-        key = keyword_key(field, value)
+        key = (keyword_beginning if prefix else keyword_key)(field, value)
         if not key:
             raise QueryError(
                 f"{field}: has no letter or digit to compare",
@@ -379,11 +384,14 @@ def _example(field: str) -> str:
         "tag": 'tag:anime, tag:"blue hair"',
         "type": "type:lora",
         "base": 'base:"SDXL 1.0"',
+        "family": "family:sdxl",
+        "topic": "topic:style, topic:character, topic:pose",
         "creator": "creator:alice",
         "hub": "hub:civitai",
         "state": "state:gone",
         "commercial": "commercial:yes",
         "owned": "owned:yes",
+        "supported": "supported:yes",
         "name": 'name:"detail tweaker"',
         "source": "source:civitai, source:civitai:alice",
     }

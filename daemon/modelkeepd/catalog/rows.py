@@ -18,6 +18,7 @@ from modelkeepd.catalog.projection import Projection, nsfw_level
 from modelkeepd.hubs.contract import OddDocument, ParsedModel
 from modelkeepd.hubs.documents import DocumentCodec, DocumentDamaged
 from modelkeepd.hubs.reference import model_ref
+from modelkeepd.kinds.supported import supported
 
 ParseModel = Callable[[str, bytes], ParsedModel]
 
@@ -50,7 +51,10 @@ class SourceRow:
 _SOURCE = (
     "SELECT m.model_key, m.changed_seq, m.hub, m.name, m.type, m.creator, m.tags, m.base_models,"
     " m.nsfw_level, m.downloads, m.likes, m.published_ms, m.updated_ms, m.size_bytes,"
-    " m.commercial, m.owned, m.hub_state, d.raw, d.dict_id"
+    " m.commercial, m.owned, m.hub_state, m.ref_id,"
+    # tags that the user gave the model in an old models.json
+    " (SELECT json_group_array(tag) FROM legacy_tag l WHERE l.hub = m.hub AND l.ref_id = m.ref_id),"
+    " d.raw, d.dict_id"
     " FROM model m LEFT JOIN document d USING (model_key) "
 )
 
@@ -98,7 +102,7 @@ def project(row: SourceRow, parse: ParseModel) -> Projection:
     """What is searchable of a row; without a readable document, what its columns say."""
     (
         key, changed_seq, hub, name, type_, creator, tags, bases, level, downloads, likes,
-        published_ms, updated_ms, size_bytes, commercial, owned, state,
+        published_ms, updated_ms, size_bytes, commercial, owned, state, ref_id, own_tags,
     ) = row.columns  # fmt: skip
     texts: tuple[str, ...] = ()
     if row.raw is not None:
@@ -113,7 +117,7 @@ def project(row: SourceRow, parse: ParseModel) -> Projection:
         name=name,
         type=type_,
         creator=creator,
-        tags=_names.decode(tags),
+        tags=tuple(dict.fromkeys(_names.decode(tags) + _names.decode(own_tags))),
         base_models=_names.decode(bases),
         texts=texts,
         nsfw=nsfw_level(level),
@@ -124,6 +128,7 @@ def project(row: SourceRow, parse: ParseModel) -> Projection:
         size_bytes=size_bytes,
         commercial=None if commercial is None else bool(commercial),
         owned=bool(owned),
+        supported=supported(hub, ref_id, name) is not None,
         state=state,
     )
 

@@ -17,6 +17,7 @@ from modelkeep_protocol.schema import ModelDetail, SearchPage
 from modelkeepd.catalog import detail, rows
 from modelkeepd.catalog.errors import QueryError, SearchUnavailable
 from modelkeepd.catalog.follower import IndexFollower
+from modelkeepd.catalog.history import HistoryPage, history_page
 from modelkeepd.catalog.index import SORTS, CatalogIndex, IndexDamaged
 from modelkeepd.catalog.query import parse as parse_query
 from modelkeepd.catalog.ranking import Hits
@@ -107,6 +108,27 @@ class CatalogService:
                 parse=self._parse,
                 raw=raw,
                 hub_sites=self._hub_sites,
+            )
+        )
+
+    async def history(
+        self,
+        reference: Reference,
+        *,
+        limit: int = 50,
+        before_ms: int | None = None,
+        statistics: bool = False,
+    ) -> HistoryPage:
+        """How a model changed, the newest first. Raises ModelNotFound."""
+        return await self._store.read(
+            partial(
+                history_page,
+                reference=reference,
+                codec=self._codec,
+                parse=self._parse,
+                limit=limit,
+                before_ms=before_ms,
+                statistics=statistics,
             )
         )
 

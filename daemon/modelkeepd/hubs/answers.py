@@ -1,7 +1,10 @@
 """What a hub's API answer means: JSON to go on with, or which HubError.
 
-Pure. Owns the reading of statuses and bodies; a hub's client adds what is special to it.
+Pure. Owns the reading of statuses and bodies. ``refusal`` is CivitAI's reading of an answer that is
+no 200, and a plain one: a hub that says more in such answers brings its own.
 """
+
+from collections.abc import Callable
 
 from modelkeepd.hubs.contract import (
     HubError,
@@ -13,12 +16,15 @@ from modelkeepd.hubs.contract import (
 from modelkeepd.hubs.http import Answer
 from modelkeepd.hubs.retry import parse_retry_after
 
+# a hub's own reading of an answer that is no 200: the answer, what was asked, the time in ms
+Refusal = Callable[[Answer, str, int], HubError]
+
 _TRANSIENT_4XX = frozenset({408, 425, 499})
 _HTML = (b"<!doctype", b"<html", b"<head", b"<body")
 
 
-def json_body(answer: Answer, what: str, now_ms: int) -> bytes:
-    """The body of an answer that is JSON as it should be. Raises a HubError otherwise.
+def check_json(answer: Answer, what: str, now_ms: int, refusal: Refusal) -> None:
+    """Nothing for a 200 that is JSON as it should be. Raises a HubError otherwise.
 
     A 200 is not believed by itself: login pages, challenges and maintenance notes come with 200.
     """
@@ -30,7 +36,6 @@ def json_body(answer: Answer, what: str, now_ms: int) -> bytes:
     if not start.startswith((b"{", b"[")):
         said = said_by(answer.body)
         raise HubUnavailable(f"{what}: no JSON but {said!r}", status=200, answered=True)
-    return answer.body
 
 
 def refusal(answer: Answer, what: str, now_ms: int) -> HubError:

@@ -5,9 +5,7 @@ document passes, and for the rest a field-by-field one that drops what does not 
 kept elsewhere, so what is dropped here is not lost.
 """
 
-import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -18,7 +16,6 @@ from modelkeepd.hubs.civitai_wire import (
     WireModel,
     WireVersion,
     WireVersionDocument,
-    lenient,
 )
 from modelkeepd.hubs.contract import (
     OddDocument,
@@ -27,11 +24,20 @@ from modelkeepd.hubs.contract import (
     ParsedModel,
     ParsedVersion,
 )
-from modelkeepd.hubs.plain_text import plain_text, tidy
+from modelkeepd.hubs.plain_text import plain_text
+from modelkeepd.hubs.wire import (
+    MAX_NAME,
+    MAX_TAGS,
+    count,
+    lenient,
+    load_json,
+    sha256_of,
+    text_of,
+    texts_of,
+    time_ms,
+)
 
 HUB = "civitai"
-MAX_NAME = 1_000
-MAX_TAGS = 1_000
 MAX_VERSIONS = 5_000
 MAX_FILES = 2_000
 MAX_WORDS = 2_000
@@ -99,12 +105,12 @@ def parse_civitai_image(raw: bytes) -> ParsedImage:
         level = word if isinstance(word, int) else _LEVEL_WORDS.get(str(word))
     return ParsedImage(
         hub_id=hub_id,
-        url=_text(wire.url, MAX_URL) or "",
-        width=_count(wire.width),
-        height=_count(wire.height),
-        nsfw_level=_count(level),
-        created_ms=_time_ms(wire.created_at),
-        creator=_text(wire.username, MAX_NAME),
+        url=text_of(wire.url, MAX_URL) or "",
+        width=count(wire.width),
+        height=count(wire.height),
+        nsfw_level=count(level),
+        created_ms=time_ms(wire.created_at),
+        creator=text_of(wire.username, MAX_NAME),
         meta=wire.meta if isinstance(wire.meta, dict) else {},
     )
 
@@ -119,14 +125,6 @@ def document_id(raw: bytes) -> str | None:
         except OddDocument:
             return None
         return _id(document.get("id")) if isinstance(document, dict) else None
-
-
-def load_json(raw: bytes) -> Any:
-    """JSON as Python's own parser takes it: NaN and lone surrogates too."""
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError) as exc:
-        raise OddDocument(f"no JSON: {type(exc).__name__}: {str(exc)[:200]}") from exc
 
 
 class _OnlyId(msgspec.Struct):
@@ -144,7 +142,7 @@ def _model(wire: WireModel, texts: bool) -> ParsedModel:
     dates = [v.published_ms for v in versions if v.published_ms is not None]
     bases = dict.fromkeys(v.base_model for v in versions if v.base_model)
     if not bases and wire.base_models:
-        bases = dict.fromkeys(filter(None, (_text(b, MAX_NAME) for b in wire.base_models)))
+        bases = dict.fromkeys(filter(None, (text_of(b, MAX_NAME) for b in wire.base_models)))
     stats = wire.stats
     likes = None
     if stats is not None:
@@ -154,14 +152,14 @@ def _model(wire: WireModel, texts: bool) -> ParsedModel:
         hub=HUB,
         hub_id=hub_id,
         ref_id=hub_id,
-        name=_text(wire.name, MAX_NAME) or f"civitai:{hub_id}",
-        type=_text(wire.type, MAX_NAME) or "Other",
-        creator=_text(creator, MAX_NAME),
-        tags=tuple(_texts(wire.tags, MAX_TAGS, MAX_NAME)),
+        name=text_of(wire.name, MAX_NAME) or f"civitai:{hub_id}",
+        type=text_of(wire.type, MAX_NAME) or "Other",
+        creator=text_of(creator, MAX_NAME),
+        tags=tuple(texts_of(wire.tags, MAX_TAGS, MAX_NAME)),
         description=plain_text(wire.description) if texts and wire.description else "",
-        nsfw_level=_count(wire.nsfw_level),
-        downloads=_count(stats.download_count) if stats is not None else None,
-        likes=_count(likes),
+        nsfw_level=count(wire.nsfw_level),
+        downloads=count(stats.download_count) if stats is not None else None,
+        likes=count(likes),
         commercial=_commercial(wire.allow_commercial_use),
         hub_state=_STATES.get(wire.mode or "", "listed"),
         versions=versions,
@@ -183,13 +181,13 @@ def _versions(wires: Iterable[WireVersion], texts: bool) -> tuple[ParsedVersion,
             continue
         found[hub_id] = ParsedVersion(
             hub_id=hub_id,
-            name=_text(wire.name, MAX_NAME) or "",
-            base_model=_text(wire.base_model, MAX_NAME),
+            name=text_of(wire.name, MAX_NAME) or "",
+            base_model=text_of(wire.base_model, MAX_NAME),
             position=position,
-            published_ms=_time_ms(wire.published_at) or _time_ms(wire.created_at),
-            availability=_text(wire.availability, MAX_NAME),
+            published_ms=time_ms(wire.published_at) or time_ms(wire.created_at),
+            availability=text_of(wire.availability, MAX_NAME),
             description=plain_text(wire.description) if texts and wire.description else "",
-            trained_words=tuple(_texts(wire.trained_words, MAX_WORDS, MAX_WORD)),
+            trained_words=tuple(texts_of(wire.trained_words, MAX_WORDS, MAX_WORD)),
             files=_files(wire.files or ()),
             image_urls=tuple([i.url for i in wire.images if i.url]) if wire.images else (),
         )
@@ -202,19 +200,19 @@ def _files(wires: Iterable[WireFile]) -> tuple[ParsedFile, ...]:
         if position >= MAX_FILES:
             break
         hub_id = _id(wire.id) or ""
-        name = _text(wire.name, MAX_NAME) or (f"file-{hub_id}" if hub_id else f"file~{position}")
+        name = text_of(wire.name, MAX_NAME) or (f"file-{hub_id}" if hub_id else f"file~{position}")
         if (hub_id, name) in found:
             continue
         metadata, hashes = wire.metadata, wire.hashes
         found[hub_id, name] = ParsedFile(
             hub_id=hub_id,
             name=name,
-            kind=_text(wire.type, MAX_NAME) or "Other",
-            format=_text(metadata.format, MAX_NAME) if metadata is not None else None,
+            kind=text_of(wire.type, MAX_NAME) or "Other",
+            format=text_of(metadata.format, MAX_NAME) if metadata is not None else None,
             size_bytes=_size_bytes(wire.size_kb),
-            sha256=_sha256(hashes.sha256) if hashes is not None else None,
+            sha256=sha256_of(hashes.sha256) if hashes is not None else None,
             is_primary=wire.primary is True,
-            url=_text(wire.download_url, MAX_URL),
+            url=text_of(wire.download_url, MAX_URL),
         )
     return tuple(found.values())
 
@@ -257,49 +255,7 @@ def _id(value: object) -> str | None:
     return None
 
 
-def _count(value: int | None) -> int | None:
-    # counters beyond what a row holds are no counters
-    return value if value is not None and 0 <= value < 2**53 else None
-
-
 def _size_bytes(size_kb: float | None) -> int | None:
     if size_kb is None or not 0 <= size_kb < 2**43:
         return None
     return round(size_kb * 1024)
-
-
-def _sha256(text: str | None) -> bytes | None:
-    if text is None or len(text) != 64:
-        return None
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        return None
-
-
-def _time_ms(text: str | None) -> int | None:
-    if not text:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-        # some endpoints drop the Z: all of the hub's times are UTC
-        milliseconds = round(
-            (at.replace(tzinfo=UTC) if at.tzinfo is None else at).timestamp() * 1000
-        )
-    except (ValueError, OverflowError):
-        return None
-    return milliseconds if milliseconds >= 0 else None
-
-
-def _text(text: str | None, limit: int) -> str | None:
-    if not text:
-        return None
-    if len(text) <= limit and text.isprintable() and text[0] != " " and text[-1] != " ":
-        return text
-    return tidy(text, limit).replace("\n", " ") or None
-
-
-def _texts(values: list[str] | None, most: int, limit: int) -> list[str]:
-    if not values:
-        return []
-    return [text for value in values[:most] if (text := _text(value, limit))]

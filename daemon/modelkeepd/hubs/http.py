@@ -5,7 +5,7 @@ is the client's. File bytes do not come through here.
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http.cookiejar import DefaultCookiePolicy
 from urllib.parse import urljoin, urlsplit
 
@@ -22,6 +22,9 @@ USER_AGENT = f"modelkeep/{VERSION}"
 MAX_BODY_BYTES = 32 << 20
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+# names may repeat, and their order is kept
+Params = Sequence[tuple[str, str]]
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -64,20 +67,23 @@ class HubHttp:
         self._max_body_bytes = max_body_bytes
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
-        self.requests = 0
 
-    async def get(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
+    async def get(
+        self, path: str, params: Params = (), *, on_hop: Callable[[], None] = lambda: None
+    ) -> Answer:
         """GET ``path`` of the hub, redirects within its origin followed.
 
-        Raises HubUnavailable when there is no whole answer in time, HubRejected when the hub
-        sends us elsewhere.
+        ``on_hop`` is called as each request goes out: a redirect makes two of one. Raises
+        HubUnavailable when there is no whole answer in time, HubRejected when the hub sends us
+        elsewhere.
         """
         url = self.base_url + path
         for _hop in range(MAX_REDIRECTS + 1):
+            on_hop()
             answer = await self._get_once(url, params)
             if answer.status not in _REDIRECTS:
                 return answer
-            url, params = self._redirected(url, answer), None
+            url, params = self._redirected(url, answer), ()
         raise HubUnavailable(
             f"{path} was redirected more than {MAX_REDIRECTS} times", answered=True
         )
@@ -104,14 +110,17 @@ class HubHttp:
             )
         return target
 
-    async def _get_once(self, url: str, params: Mapping[str, str] | None) -> Answer:
+    async def _get_once(self, url: str, params: Params) -> Answer:
         headers = {} if self._token is None else {"Authorization": f"Bearer {self._token.reveal()}"}
-        self.requests += 1
         path = urlsplit(url).path
         with trio.move_on_after(self._deadline_s):
             try:
                 async with self._open().stream(
-                    "GET", url, params=params, headers=headers
+                    # an empty list would strip the query of a redirect's target
+                    "GET",
+                    url,
+                    params=list(params) or None,
+                    headers=headers,
                 ) as response:
                     body = await self._read(response)
                     names = {k.lower(): v for k, v in response.headers.items()}
@@ -173,7 +182,7 @@ class HubHttp:
                     "Accept-Encoding": "gzip",
                 },
                 timeout=httpx.Timeout(self._deadline_s, connect=15.0),
-                limits=httpx.Limits(max_connections=4, keepalive_expiry=30.0),
+                limits=httpx.Limits(max_connections=6, keepalive_expiry=30.0),
                 follow_redirects=False,
                 # a proxy of the environment is for the world, not for this machine
                 mounts=None if self._transport else local,

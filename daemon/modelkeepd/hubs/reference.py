@@ -8,7 +8,10 @@ exists is for those who look it up.
     urn:air:sdxl:lora:civitai:1102@1301               sha256:HEX
     https://civitai.com/models/1102?modelVersionId=1301
     https://civitai.com/api/download/models/1301?fileId=555
-    https://huggingface.co/ORG/NAME/tree/REV          ./a/path  /a/path  name.safetensors
+    https://huggingface.co/ORG/NAME/blob/REV/PATH     ./a/path  /a/path  name.safetensors
+
+A revision may hold slashes (``refs/pr/1``, also written ``refs%2Fpr%2F1``); ``#`` and ``%`` in one
+are always escaped.
 """
 
 import difflib
@@ -34,8 +37,14 @@ _MODEL_SUFFIXES = (
 
 _ID = r"[1-9][0-9]{0,18}"
 _CIVITAI = re.compile(rf"(?:({_ID}))?(?:@({_ID}|~[0-9]{{1,4}}))?(?:#(\S+))?", re.ASCII)
-_REPO = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(?:/[A-Za-z0-9._-]{1,96})?"
+_REPO = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}(?:/[A-Za-z0-9._-]{1,96})?"
+_REPO_NAME = re.compile(_REPO, re.ASCII)
 _HF = re.compile(rf"({_REPO})(?:@([^#\s]+))?(?:#(.+))?", re.ASCII)
+_REVISION = re.compile(r"[^\s\x00-\x1f\x7f]{1,255}")
+# what a repository's address may begin with that holds no model
+_HF_OTHERS = {"datasets": "a dataset", "spaces": "a space", "kernels": "a kernel"}
+_HF_PAGES = frozenset({"docs", "models", "papers", "collections", "blog", "learn", "posts", "join"})
+_HF_MARKS = ("tree", "blob", "resolve", "raw", "commit", "revision")
 _AIR = re.compile(
     r"urn:air:([^:\s]+):([^:\s]+):([a-z]+):([^@+\s]+)(?:@([^+\s]+))?(?:\+([^\s]+))?",
     re.ASCII | re.IGNORECASE,
@@ -76,9 +85,24 @@ class Reference(msgspec.Struct, frozen=True):
         if self.kind == "path":
             return f"path:{self.path}"
         prefix = "hf" if self.hub == HUGGINGFACE else str(self.hub)
-        version = f"@{self.version}" if self.version is not None else ""
+        version = f"@{self._version()}" if self.version is not None else ""
         file = f"#{self.file}" if self.file is not None else ""
         return f"{prefix}:{self.model or ''}{version}{file}"
+
+    def _version(self) -> str:
+        if self.hub == HUGGINGFACE and self.version is not None:
+            return self.version.replace("%", "%25").replace("#", "%23")
+        return str(self.version)
+
+
+def is_repo_name(value: object) -> bool:
+    """Whether this can be what people call a repository: ``org/name``, or ``name`` until 2024."""
+    return isinstance(value, str) and bool(_REPO_NAME.fullmatch(value)) and ".." not in value
+
+
+def is_revision(value: str) -> bool:
+    """Whether this can be a branch, a tag or a commit, and stays one segment when escaped."""
+    return bool(_REVISION.fullmatch(value)) and ".." not in value and value != "."
 
 
 def model_ref(hub: str, model: str) -> str:
@@ -144,16 +168,43 @@ def _civitai(rest: str, text: str) -> Reference:
 
 def _huggingface(rest: str, text: str) -> Reference:
     found = _HF.fullmatch(rest)
-    if not found or ".." in found[1]:
-        raise BadReference(
-            f"{text!r} is no Hugging Face reference", "hf:ORG/NAME or hf:ORG/NAME@REVISION"
-        )
+    if not found:
+        kind = _HF_OTHERS.get(rest.partition("/")[0])
+        if kind is not None and rest.count("/") > 1:
+            raise _no_model(text, kind)
+        raise _no_huggingface(text)
     model, revision, file = found.groups()
+    return _repository(model, None if revision is None else unquote(revision), file, text)
+
+
+def _repository(model: str, revision: str | None, file: str | None, text: str) -> Reference:
+    if not is_repo_name(model):
+        raise _no_huggingface(text)
+    if revision is not None and not is_revision(revision):
+        raise BadReference(
+            f"{text!r} names no revision: {revision!r} can be no branch, tag or commit",
+            f"hf:{model}@main",
+        )
     if file is not None:
+        if file != file.strip() or "\n" in file:
+            raise BadReference(f"{text!r} names no file: {file!r}", f"hf:{model}@main#PATH")
         return Reference("file", HUGGINGFACE, model, revision, file)
     if revision is not None:
         return Reference("version", HUGGINGFACE, model, revision)
     return Reference("model", HUGGINGFACE, model)
+
+
+def _no_huggingface(text: str) -> BadReference:
+    return BadReference(
+        f"{text!r} is no Hugging Face reference", "hf:ORG/NAME or hf:ORG/NAME@REVISION"
+    )
+
+
+def _no_model(text: str, kind: str) -> BadReference:
+    return BadReference(
+        f"{text!r} is {kind}, and modelkeep keeps models only",
+        "a model's address is like https://huggingface.co/ORG/NAME",
+    )
 
 
 def _sha256(digits: str, text: str) -> Reference:
@@ -222,23 +273,28 @@ def _civitai_url(path: list[str], query: dict[str, list[str]], text: str) -> Ref
 
 
 def _huggingface_url(path: list[str], text: str) -> Reference:
-    if path[:2] == ["api", "models"]:
-        path = path[2:]
-    if not path or path[0] in ("datasets", "spaces", "docs", "models", "papers", "collections"):
+    match path:
+        case ["api", "resolve-cache", "models", *rest] if len(rest) > 3:
+            return _repository("/".join(rest[:2]), rest[2], "/".join(rest[3:]), text)
+        case ["api", "models", *rest]:
+            path = rest
+        case ["api", kind, *_]:
+            path = [kind]
+    first = path[0] if path else ""
+    if first in _HF_OTHERS:
+        raise _no_model(text, _HF_OTHERS[first])
+    if not path or first in _HF_PAGES:
         raise BadReference(
             f"{text!r} is no model's page", "an address like https://huggingface.co/ORG/NAME is"
         )
-    for mark in ("tree", "blob", "resolve", "raw", "commit"):
-        if mark in path[1:3]:
+    for mark in _HF_MARKS:
+        if mark in path[1:3] and path[-1] != mark:
             at = path.index(mark, 1)
-            repo, revision, file = path[:at], path[at + 1 : at + 2], path[at + 2 :]
-            break
-    else:
-        repo, revision, file = path[:2], [], []
-    rest = "/".join(repo) + (f"@{revision[0]}" if revision else "")
-    if file and mark != "tree":
-        rest += "#" + "/".join(file)
-    return _huggingface(rest, text)
+            revision, file = path[at + 1], "/".join(path[at + 2 :]) or None
+            # a folder's page names no file
+            file = None if mark in ("tree", "revision", "commit") else file
+            return _repository("/".join(path[:at]), revision, file, text)
+    return _repository("/".join(path[:2]), None, None, text)
 
 
 def _bare(text: str) -> Reference:

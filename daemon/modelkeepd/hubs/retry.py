@@ -1,23 +1,17 @@
 """When a failed request is tried again, and after how long.
 
-Owns the policy and the reading of ``Retry-After``. The decision is pure; ``retrying`` only sleeps.
-Only this level retries: who calls a hub gets an error that is worth waiting for longer, or none.
+Pure. Owns the policy, the reading of ``Retry-After`` and a host's budget of retries. Only the line
+retries: who calls a hub gets an error that is worth waiting for longer, or none.
 """
 
 import math
 import random
-from collections.abc import Awaitable, Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
 
 import msgspec
-import trio
 
 from modelkeepd.hubs.contract import HubError, HubUnavailable
-from modelkeepd.hubs.limiter import Limiter
-
-T = TypeVar("T")
 
 # A hub may ask for a year; it is asked again after a quarter of an hour.
 LONGEST_PAUSE_S = 900.0
@@ -76,25 +70,28 @@ def _seconds_until(date: str, now_ms: int) -> float | None:
         return None
 
 
-async def retrying(
-    attempt: Callable[[], Awaitable[T]],
-    *,
-    limiter: Limiter,
-    policy: RetryPolicy,
-    rng: random.Random,
-) -> T:
-    """Run ``attempt``, each time after a token, until it works or the policy gives up."""
-    number = 1
-    while True:
-        await limiter.take(policy.patience_s)
-        try:
-            return await attempt()
-        except HubUnavailable as error:
-            if error.retry_after_s is not None:
-                error.retry_after_s = min(error.retry_after_s, LONGEST_PAUSE_S)
-                limiter.pause(error.retry_after_s)
-            wait = retry_wait_s(error, number, policy, rng)
-            if wait is None:
-                raise
-        await trio.sleep(wait)
-        number += 1
+class RetryBudget:
+    """How many retries a host's failures leave: a bucket of tokens, and none below half of it.
+
+    A failure costs a token, a success brings a tenth of one: where one request in ten fails,
+    retries go on; where all fail, they end, and each request is made once.
+    """
+
+    SIZE = 20.0
+    PER_SUCCESS = 0.1
+
+    def __init__(self) -> None:
+        self._tokens = self.SIZE
+
+    @property
+    def allows_one(self) -> bool:
+        """Whether a retry may be made now."""
+        return self._tokens > self.SIZE / 2
+
+    def failed(self) -> None:
+        """A request failed, a first one or a retry."""
+        self._tokens = max(0.0, self._tokens - 1.0)
+
+    def succeeded(self) -> None:
+        """A request was answered."""
+        self._tokens = min(self.SIZE, self._tokens + self.PER_SUCCESS)

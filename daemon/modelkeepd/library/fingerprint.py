@@ -64,10 +64,15 @@ def quick_fingerprint(path: str) -> tuple[Stamp, bytes]:
     """The file's stamp and a digest of its size, head and tail: 128 KiB read, whatever its size."""
     with open_regular(path) as handle:
         stamp = Stamp.of(os.fstat(handle))
-        head = _read_at(handle, 0, EDGE_BYTES)
-        tail_at = max(len(head), stamp.size_bytes - EDGE_BYTES)
-        tail = _read_at(handle, tail_at, stamp.size_bytes - tail_at)
-        return stamp, _fingerprint(stamp.size_bytes, head, tail)
+        return stamp, fingerprint_of(handle, stamp.size_bytes)
+
+
+def fingerprint_of(handle: int, size_bytes: int) -> bytes:
+    """The digest of an open file's size, head and tail."""
+    head = _read_at(handle, 0, EDGE_BYTES)
+    tail_at = max(len(head), size_bytes - EDGE_BYTES)
+    tail = _read_at(handle, tail_at, size_bytes - tail_at)
+    return _fingerprint(size_bytes, head, tail)
 
 
 def _fingerprint(size_bytes: int, head: bytes, tail: bytes) -> bytes:

@@ -108,6 +108,30 @@ def adopt(tx: Tx, placed: PlacedFile) -> int:
     return file_id
 
 
+def register(tx: Tx, path: str, stamp: Stamp) -> bool:
+    """Take in a file outside every root that a user's older list names; hashed in its turn.
+
+    False for a file that is known already, or lies in a root, whose walks find it by themselves.
+    """
+    if present_row(tx.db, path) is not None or root_of(tx.db, path) is not None:
+        return False
+    tx.db.execute(
+        "INSERT INTO library_file (path, size_bytes, mtime_ns, inode, device, state,"
+        " first_seen_ms, changed_ms) VALUES (?, ?, ?, ?, ?, 'present', ?, ?)",
+        (path, *columns(stamp), tx.now_ms, tx.now_ms),
+    )
+    tx.emit("library", "file.added", path, {"size_bytes": stamp.size_bytes, "registered": True})
+    return True
+
+
+def content_at(db: apsw.Connection, path: str) -> bytes | None:
+    """The sha256 of the file that is present at this path, as far as it is known."""
+    row = db.execute(
+        "SELECT sha256 FROM library_file WHERE path = ? AND state = 'present'", (to_text(path),)
+    ).fetchone()
+    return None if row is None or row[0] is None else bytes(row[0])
+
+
 def owned_path(db: apsw.Connection, sha256: bytes) -> str | None:
     """The path of a present file with this content, on a root that can be reached."""
     row = db.execute(

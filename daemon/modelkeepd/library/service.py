@@ -230,7 +230,9 @@ def _news(db: apsw.Connection, after_seq: int, newest: int) -> tuple[bool, bool]
     while after_seq < newest and not learned:
         events = read_events(db, after_seq, topics=("model", "sync", "library"))
         learned = any(event.kind in ("page", "run.finished") for event in events)
-        placed = placed or any(event.payload.get("placed") for event in events)
+        placed = placed or any(
+            event.payload.get("placed") or event.payload.get("registered") for event in events
+        )
         after_seq = events[-1].seq if events else newest
     return learned, placed
 

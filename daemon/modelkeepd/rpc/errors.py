@@ -2,9 +2,11 @@
 
 from modelkeep_protocol import errors
 from modelkeep_protocol.errors import ModelkeepError
+from modelkeepd.api_changes.service import UnknownApi
 from modelkeepd.catalog.errors import CatalogError
 from modelkeepd.hubs.contract import HubError
 from modelkeepd.hubs.reference import BadReference
+from modelkeepd.snapshot.errors import SnapshotError
 from modelkeepd.store import StoreCorrupt, StoreError, StoreFull
 from modelkeepd.transfer.errors import TransferError
 
@@ -15,6 +17,10 @@ def as_modelkeep_error(exc: Exception) -> ModelkeepError | None:
         return ModelkeepError(exc.code, exc.message, exc.hint)
     if isinstance(exc, HubError):
         return ModelkeepError(exc.code, exc.message, exc.hint, retryable=not exc.permanent)
+    if isinstance(exc, SnapshotError):
+        return ModelkeepError(exc.code, exc.message, exc.hint)
+    if isinstance(exc, UnknownApi):
+        return ModelkeepError(exc.code, str(exc), "modelkeep api-changes endpoints lists what is")
     if isinstance(exc, TransferError):
         return ModelkeepError(exc.error_code, exc.message, exc.hint, retryable=exc.retryable)
     if isinstance(exc, StoreFull):

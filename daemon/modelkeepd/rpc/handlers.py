@@ -1,26 +1,25 @@
 """The method table's other half: which function answers which method. No rules of its own."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import apsw
 import msgspec
 
-from modelkeep_protocol import PROTOCOL_MAJOR, PROTOCOL_MINOR, errors, methods, schema
+from modelkeep_protocol import PROTOCOL_MAJOR, PROTOCOL_MINOR, methods, schema
 from modelkeep_protocol.errors import ModelkeepError
 from modelkeep_protocol.paths import Paths
 from modelkeepd.catalog.service import CatalogService
 from modelkeepd.clocks import Clocks
-from modelkeepd.hubs.reference import parse_reference
 from modelkeepd.library.service import LibraryService
+from modelkeepd.rpc.hubs import HubMethods
+from modelkeepd.rpc.mirror import MirrorMethods
 from modelkeepd.rpc.server import Handler
 from modelkeepd.rpc.streams import EventReader
-from modelkeepd.rpc.transfers import TransferMethods
+from modelkeepd.rpc.transfers import Ask, TransferMethods
 from modelkeepd.settings import Settings
 from modelkeepd.store import Store
 from modelkeepd.supervise import StopRequest
-from modelkeepd.sync.progress import SyncStatus
-from modelkeepd.sync.service import SyncService, UnknownHub
 from modelkeepd.transfer.service import TransferService
 from modelkeepd.transfer.states import RUNNING, State
 from modelkeepd.version import VERSION
@@ -41,9 +40,10 @@ class Handlers:
         library: LibraryService,
         catalog: CatalogService,
         transfer: TransferService,
-        sync: SyncService,
-        has_token: Mapping[str, bool],
-        requests: Callable[[str], int],
+        hubs: HubMethods,
+        mirror: MirrorMethods,
+        askable: Collection[str] = (),
+        ask: Ask | None = None,
     ) -> None:
         self._paths = paths
         self._settings = settings
@@ -54,9 +54,10 @@ class Handlers:
         self._library = library
         self._catalog = catalog
         self._transfer = transfer
-        self._sync = sync
-        self._has_token = has_token
-        self._requests = requests
+        self._hubs = hubs
+        self._mirror = mirror
+        self._askable = askable
+        self._ask = ask
         self._started_ms = clocks.wall_ms()
         self._started = clocks.monotonic()
         self._counts: tuple[int, tuple[int, ...]] = (-1, ())
@@ -65,15 +66,16 @@ class Handlers:
     def table(self) -> dict[str, Handler]:
         """Method name to function."""
         events = EventReader(self._store)
-        transfers = TransferMethods(self._store, self._transfer)
+        transfers = TransferMethods(
+            self._store, self._transfer, askable=self._askable, ask=self._ask
+        )
         return {
             methods.DAEMON_PING: self.ping,
             methods.DAEMON_STATUS: self.status,
             methods.DAEMON_STOP: self.stop,
-            methods.SYNC_START: self.sync_start,
-            methods.SYNC_STATUS: self.sync_status,
+            **self._hubs.table(),
+            **self._mirror.table(),
             methods.CATALOG_SEARCH: self.search,
-            methods.CATALOG_SHOW: self.show,
             methods.CATALOG_COMPLETE: self.complete,
             methods.TRANSFER_GET: transfers.get,
             methods.TRANSFER_LIST: transfers.list,
@@ -89,7 +91,14 @@ class Handlers:
             methods.LIBRARY_SCAN: self.library_scan,
             methods.EVENTS_READ: events.read,
             methods.EVENTS_WATCH: events.watch,
+            **self._not_yet(),
         }
+
+    def _not_yet(self) -> dict[str, Handler]:  # TEMPORARY while issue 3 is being put together
+        def refuse(params: msgspec.Struct) -> schema.Empty:
+            raise ModelkeepError("unsupported", "not there yet")
+
+        return {name: refuse for name in schema.METHODS if name.partition(".")[0] == "kinds"}
 
     def ping(self, params: schema.Empty) -> schema.Pong:
         """Answered inside the pump: it tells how busy that is."""
@@ -109,7 +118,6 @@ class Handlers:
             for job in await self._active_ids()
             if (progress := self._transfer.progress(job)) is not None
         )
-        runs = {status.hub: status for status in self._sync.status()}
         return schema.Status(
             daemon=schema.DaemonStatus(
                 version=VERSION,
@@ -131,16 +139,7 @@ class Handlers:
                 rate_bytes_per_s=rate,
             ),
             library=await self._library.status(),
-            hubs=[
-                schema.HubStatus(
-                    name=name,
-                    base_url=getattr(self._settings.hubs, name).base_url,
-                    has_token=self._has_token.get(name, False),
-                    last_sync_ms=status.finished_ms,
-                    sync=self._run(status),
-                )
-                for name, status in runs.items()
-            ],
+            hubs=self._hubs.statuses(),
             warnings=self._warnings,
         )
 
@@ -155,65 +154,17 @@ class Handlers:
             self._counts = (seq, await self._store.read(_count))
         return self._counts[1]
 
-    async def sync_start(self, params: schema.SyncStart) -> schema.SyncRuns:
-        """Begin, or show what runs."""
-        hubs = [params.hub] if params.hub else [status.hub for status in self._sync.status()]
-        try:
-            started = [await self._sync.start(hub, params.full) for hub in hubs]
-        except UnknownHub as exc:
-            raise ModelkeepError(
-                errors.NOT_FOUND, str(exc.args[0]), "hubs are set in config.toml"
-            ) from None
-        return schema.SyncRuns([run for status in started if (run := self._run(status))])
-
-    async def sync_status(self, params: schema.Empty) -> schema.SyncRuns:
-        """The current or last run of each hub."""
-        return schema.SyncRuns(
-            [run for status in self._sync.status() if (run := self._run(status))]
-        )
-
-    def _run(self, status: SyncStatus) -> schema.SyncRun | None:
-        if status.run_id is None:
-            return None
-        return schema.SyncRun(
-            hub=status.hub,
-            run_id=status.run_id,
-            kind=status.kind or "full",
-            state="finished" if status.state == "idle" else status.state,
-            phase=status.view or "",
-            started_ms=status.started_ms or 0,
-            ended_ms=status.finished_ms,
-            pages=status.pages,
-            requests=self._requests(status.hub),
-            models_seen=status.seen,
-            models_new=status.new,
-            models_changed=status.changed,
-            odd=status.odd,
-            total_estimate=(
-                round(status.seen / status.fraction) if status.fraction and status.seen else None
-            ),
-            eta_s=status.eta_s,
-            error=status.error,
-            hint=status.hint,
-            fraction=status.fraction,
-            models_per_s=status.models_per_s,
-            waiting_s=status.waiting_s,
-            gaps=status.gaps,
-        )
-
     async def search(self, params: schema.Search) -> schema.SearchPage:
         """Find models in the index; rows come from the store."""
-        return await self._catalog.search(
+        page = await self._catalog.search(
             params.query,
             sort=params.sort,
             limit=params.limit,
             offset=params.offset,
             facets=params.facets,
         )
-
-    async def show(self, params: schema.Show) -> schema.ModelDetail:
-        """One model."""
-        return await self._catalog.show(parse_reference(params.ref), raw=params.raw)
+        self._hubs.searched()
+        return page
 
     async def complete(self, params: schema.Complete) -> schema.Completions:
         """Values for completion."""

@@ -1,18 +1,27 @@
-"""The transfer methods: requests to wanted files, job rows to what clients see."""
+"""The transfer methods: requests to wanted files, job rows to what clients see.
+
+What the catalog cannot tell (the files of a repository, a model it has not) is asked of the hub
+first, by a function handed in.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 
 from modelkeep_protocol import errors, schema
 from modelkeep_protocol.errors import ModelkeepError
-from modelkeepd.hubs.reference import BadReference, parse_reference
+from modelkeepd.hubs.contract import HubError
+from modelkeepd.hubs.reference import BadReference, Reference, parse_reference
 from modelkeepd.store import Store
 from modelkeepd.transfer.jobs import Job
-from modelkeepd.transfer.request import find_files
-from modelkeepd.transfer.service import Enqueued, TransferService, WantedFile
+from modelkeepd.transfer.request import DetailsNeeded, Found, LeftOut, Wish, find_files
+from modelkeepd.transfer.service import Enqueued, TransferService
 from modelkeepd.transfer.states import State
+from modelkeepd.transfer.wanted import WantedFile
+
+Ask = Callable[[str, str], Awaitable[None]]
+"""Brings the catalog up to date on one model of a hub, by its name there; raises HubError."""
 
 # what `queue pause` and the like act on when no job is named
 _ALL = {
@@ -30,14 +39,24 @@ _ALL = {
     "retry": (State.FAILED, State.WAITING),
 }
 _PAGE = 1000
+_NAMES_LEFT_OUT = 20
 
 
 class TransferMethods:
     """Answers ``transfer.*``."""
 
-    def __init__(self, store: Store, service: TransferService) -> None:
+    def __init__(
+        self,
+        store: Store,
+        service: TransferService,
+        *,
+        askable: Collection[str] = (),
+        ask: Ask | None = None,
+    ) -> None:
         self._store = store
         self._service = service
+        self._askable = askable if ask is not None else ()
+        self._ask = ask
 
     async def get(self, params: schema.Get) -> schema.GetResult:
         """Find the files meant and queue them; what can't be found is an error of its own."""
@@ -46,33 +65,39 @@ class TransferMethods:
             raise ModelkeepError(
                 errors.INVALID, f"{params.to!r} is not an absolute path", "name the whole path"
             )
+        wish = Wish(params.file, params.priority, to)
         wanted: dict[str, WantedFile] = {}
         problems: list[schema.Problem] = []
+        left_out: list[LeftOut] = []
         for text in params.refs:
             try:
-                reference = parse_reference(text)
-                files = await self._store.read(
-                    partial(
-                        find_files,
-                        reference=reference,
-                        pattern=params.file,
-                        priority=params.priority,
-                        to=to,
-                    )
-                )
-            except BadReference as exc:
-                problems.append(schema.Problem(errors.INVALID, exc.message, exc.hint, text))
-            except ModelkeepError as exc:
+                found = await self._find(parse_reference(text), wish)
+            except (BadReference, HubError, ModelkeepError) as exc:
                 problems.append(schema.Problem(exc.code, exc.message, exc.hint, text))
             else:
-                wanted.update((file.ref, file) for file in files)
+                wanted.update((file.ref, file) for file in found.files)
+                left_out += found.left_out
         files = list(wanted.values())
         total_bytes = sum(file.size_bytes or 0 for file in files)
         if params.dry_run or not files:
             jobs = [_planned(file) for file in files]
         else:
             jobs = [self._enqueued(answer) for answer in await self._service.enqueue(files)]
-        return schema.GetResult(jobs, problems, total_bytes)
+        return schema.GetResult(jobs, problems, total_bytes, [_left_out(each) for each in left_out])
+
+    async def _find(self, reference: Reference, wish: Wish) -> Found:
+        """Asks the hub once, if that is needed; an older answer does where the hub is silent."""
+        find = partial(find_files, reference=reference, wish=wish)
+        try:
+            return await self._store.read(partial(find, askable=self._askable))
+        except DetailsNeeded as need:
+            assert self._ask is not None
+            try:
+                await self._ask(need.hub, need.ref_id)
+            except HubError:
+                if not need.usable:
+                    raise
+        return await self._store.read(find)
 
     async def list(self, params: schema.ListJobs) -> schema.Jobs:
         """Jobs by id, or a page of the queue in the order of its turns."""
@@ -203,7 +228,7 @@ def _planned(file: WantedFile, state: str = "planned", path: str | None = None) 
     return schema.Job(
         id=0,
         ref=file.ref,
-        name=file.name,
+        name=file.save_as or file.name,
         state=state,
         size_bytes=file.size_bytes,
         done_bytes=(file.size_bytes or 0) if owned else 0,
@@ -219,6 +244,11 @@ def _planned(file: WantedFile, state: str = "planned", path: str | None = None) 
         created_ms=0,
         updated_ms=0,
     )
+
+
+def _left_out(left: LeftOut) -> schema.LeftOut:
+    names = list(left.names[:_NAMES_LEFT_OUT])
+    return schema.LeftOut(left.ref, left.why, len(left.names), left.size_bytes, names)
 
 
 def _states(words: Sequence[str]) -> tuple[State, ...]:

@@ -66,12 +66,18 @@ def check_utf8(header: bytes) -> None:
 
 
 class HeaderReader:
-    """Walks one header once; `entries()` yields what it describes, in file order."""
+    """Walks one header once; `entries()` yields what it describes, in file order.
 
-    def __init__(self, header: bytes) -> None:
+    `metadata` then holds the values of `__metadata__` of up to `keep_bytes` each; by default none.
+    """
+
+    def __init__(self, header: bytes, *, keep_bytes: int = -1) -> None:
         self._text = header
         self._at = 0
         self._names: set[bytes] = set()
+        # longer ones are not unescaped
+        self._keep_bytes = min(keep_bytes, MAX_NAME_BYTES)
+        self.metadata: dict[bytes, bytes] = {}
 
     def entries(self, *, plain: bool = True) -> Iterator[Tensor | NullMetadata]:
         """Yield the tensors; `plain=False` avoids the short cut (tests hold both to one answer)."""
@@ -154,7 +160,9 @@ class HeaderReader:
             self._skip_space()
             if self._text[self._at : self._at + 1] != b'"':
                 self._fail("metadata-not-strings", f"metadata {_shown(key)} is not a string")
-            self._string()
+            value = self._string()
+            if len(value) <= self._keep_bytes:
+                self.metadata[key] = value
         return None
 
     def _integers(self, rule: str, what: str, limit: int) -> tuple[int, ...]:

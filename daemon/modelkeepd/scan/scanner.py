@@ -8,12 +8,13 @@ never raises: whatever goes wrong is a reason, and never `safe`.
 import os
 import stat
 
-from modelkeepd.scan import archives, pickles, safetensors
+from modelkeepd.scan import archives, pickles, safetensors, sentencepiece
 from modelkeepd.scan.sniff import HEAD_BYTES, TAIL_BYTES, extension, lies, sniff
 from modelkeepd.scan.verdicts import Findings, Reason, Report, Subject, Verdict
 
 MAX_PICKLE_BYTES = 32 << 20
-MAX_TEXT_BYTES = 1 << 20
+# a tokenizer's vocabulary is text, and takes tens of megabytes
+MAX_TEXT_BYTES = 64 << 20
 POLYGLOT_BYTES = 1 << 20
 
 _BROKEN = {
@@ -70,6 +71,8 @@ def _scan(handle: int, name: str) -> Report:
     format_ = sniff(head, size, tail)
     if format_ in ("unknown", "text") and pickles.looks_like_pickle(head):
         format_ = "pickle"
+    if format_ == "unknown" and sentencepiece.looks_like(head):
+        format_ = "sentencepiece"
     if format_ == "unknown" and extension(name) in ("safetensors", "sft"):
         format_ = "safetensors"  # so that the report names the rule that its header breaks
     findings = _examine(handle, format_, size, head, tail)
@@ -102,10 +105,12 @@ def _examine(handle: int, format_: str, size: int, head: bytes, tail: bytes) -> 
     if format_ in ("pickle", "torch-legacy"):
         want = min(size, MAX_PICKLE_BYTES)
         return pickles.examine(_read(handle, 0, want), cut=want < size)
+    if format_ == "sentencepiece":
+        return sentencepiece.examine(_read(handle, 0, min(size, sentencepiece.MAX_BYTES)), size)
     if format_ == "gguf":
         return _gguf(head, size)
     if format_ in ("json", "text"):
-        return _text(_read(handle, 0, min(size, MAX_TEXT_BYTES)), size)
+        return _text(handle, size)
     findings = Findings.starting_at(Verdict.NOT_SCANNED)
     findings.note(
         "format-not-examined",
@@ -177,14 +182,28 @@ _MARKS = (
 )
 
 
-def _text(data: bytes, size: int) -> Findings:
+_TEXT_PIECE_BYTES = 1 << 20
+_LONGEST_MARK = max(len(mark) for mark, *_ in _MARKS)
+
+
+def _text(handle: int, size: int) -> Findings:
+    """Marks are looked for in pieces, which overlap so that none falls between two."""
     findings = Findings.starting_at(Verdict.REVIEW)
-    for mark, rule, what, verdict in _MARKS:
-        at = data.find(mark)
-        if at >= 0:
-            findings.add(verdict, rule, what, at)
-    if len(data) < size:
-        findings.add(Verdict.NOT_SCANNED, "text-not-read", f"only {len(data)} bytes were read")
+    end = min(size, MAX_TEXT_BYTES)
+    left, before, at = list(_MARKS), b"", 0
+    while left and at < end:
+        piece = before + _read(handle, at, min(_TEXT_PIECE_BYTES, end - at))
+        if len(piece) == len(before):
+            break  # it became shorter: told by its stamp
+        start = at - len(before)
+        for found in [mark for mark in left if mark[0] in piece]:
+            mark, rule, what, verdict = found
+            findings.add(verdict, rule, what, start + piece.find(mark))
+            left.remove(found)
+        at = start + len(piece)
+        before = piece[1 - _LONGEST_MARK :]
+    if size > end:
+        findings.add(Verdict.NOT_SCANNED, "text-not-read", f"only {end} bytes were read")
     if not findings.reasons:
         findings.note("text", "a text file; nothing was proven of it")
     return findings

@@ -9,13 +9,17 @@ import msgspec
 
 from modelkeepd.sync import plan
 from modelkeepd.sync.plan import CrawlState
-from modelkeepd.sync.runs import Run
+from modelkeepd.sync.runs import Coverage, Run
 
 SyncState = Literal["never", "idle", "running", "waiting", "failed"]
 
 
 class SyncStatus(msgspec.Struct, frozen=True):
-    """One hub's sync at a glance. ``waiting`` is a run that waits for the hub."""
+    """One hub's sync at a glance: the crawl or the news under way, or else the last one.
+
+    ``waiting`` is a run that waits for the hub. ``task`` is what is done now, which may be one of
+    the background's (confirm, refetch, sweep, details). Times are when each kind last ended.
+    """
 
     hub: str
     state: SyncState
@@ -36,6 +40,14 @@ class SyncStatus(msgspec.Struct, frozen=True):
     waiting_s: float | None = None
     error: str | None = None
     hint: str | None = None
+    task: str | None = None
+    is_quiet: bool = False
+    next_sync_ms: int | None = None
+    last_full_ms: int | None = None
+    last_news_ms: int | None = None
+    last_sweep_ms: int | None = None
+    last_refetch_ms: int | None = None
+    coverage: Coverage = Coverage()
 
 
 class Pace(msgspec.Struct):
@@ -57,7 +69,8 @@ class Pace(msgspec.Struct):
 
 
 def status_of(
-    run: Run,
+    hub: str,
+    run: Run | None,
     crawl: CrawlState | None,
     pace: Pace,
     earlier: tuple[int, ...],
@@ -67,6 +80,8 @@ def status_of(
     hint: str | None,
 ) -> SyncStatus:
     """The status of a run: finished, failed, or under way with its ``crawl``."""
+    if run is None:
+        return SyncStatus(hub, "never", error=error, hint=hint)
     fraction, left = (None, None) if crawl is None else plan.estimate(crawl, earlier)
     state: SyncState = "idle"
     if run.state == "failed":

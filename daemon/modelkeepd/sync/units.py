@@ -1,36 +1,44 @@
-"""Sync's units of work and queries: what one page does to the catalog's tables, all or nothing.
+"""Sync's unit of work: what one page of documents does to the catalog, all or nothing.
 
 Few statements a page, most of them executemany. Nothing is ever deleted: what a document no longer
 lists gets a date, a changed document's predecessor becomes a revision.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import apsw
 import msgspec
 
-from modelkeepd.hubs.contract import ListItem, ParsedFile, ParsedModel, ParsedVersion
+from modelkeepd.hubs.contract import ListItem
 from modelkeepd.hubs.documents import document_hash
 from modelkeepd.store import Tx
+from modelkeepd.sync import facts, suspects
+from modelkeepd.sync.facts import Before
 from modelkeepd.sync.prepare import MODEL_KIND, Known, OddItem, PreparedModel, PreparedPage
-
-_json = msgspec.json.Encoder()
+from modelkeepd.sync.rows import Replaced, insert_models, update_models, versions_left
+from modelkeepd.sync.suspects import Trust
 
 
 class PageWrite(msgspec.Struct, frozen=True):
-    """A prepared page and the state the crawl is in after it."""
+    """A prepared page, and the state the run is in after it. ``run_id`` None: outside of any run.
+
+    ``is_listed``: lists show these models, so nothing is held against them.
+    """
 
     hub: str
-    run_id: int
     view: str
     page: PreparedPage
-    state: str
     fetched_ms: int
+    run_id: int | None = None
+    kind: str = ""
+    state: str | None = None
     seen_since_ms: int | None = None  # see prepare_page
     gaps: int = 0
     is_list_page: bool = True
+    is_listed: bool = True
+    trust: Trust = Trust()
 
 
 class PageOutcome(msgspec.Struct, frozen=True):
@@ -40,13 +48,6 @@ class PageOutcome(msgspec.Struct, frozen=True):
     new: int
     changed: int
     odd: int
-
-
-class _Existing(msgspec.Struct, frozen=True, gc=False):
-    model_key: int
-    doc_hash: bytes
-    seen_ms: int
-    gone: bool
 
 
 def known_models(db: apsw.Connection, hub: str, items: Sequence[ListItem]) -> dict[str, Known]:
@@ -59,20 +60,23 @@ def known_models(db: apsw.Connection, hub: str, items: Sequence[ListItem]) -> di
     ).fetchall()
     changed = [row[4] for row in rows if row[1] != digests[row[0]]]
     kept: list[Any] = db.execute(
-        "SELECT model_key, raw, dict_id FROM document"
+        "SELECT model_key, raw, dict_id, (SELECT count(*) FROM revision r"
+        "   WHERE r.model_key = d.model_key AND r.kind = ?) FROM document d"
         " WHERE model_key IN (SELECT value FROM json_each(?))",
-        (json.dumps(changed),),
+        (MODEL_KIND, json.dumps(changed)),
     ).fetchall()
-    old = {key: (raw, dict_id) for key, raw, dict_id in kept}
-    return {row[0]: Known(row[1], row[2], bool(row[3]), old.get(row[4])) for row in rows}
+    old = {key: ((raw, dict_id), revisions) for key, raw, dict_id, revisions in kept}
+    nothing = (None, 0)
+    return {row[0]: Known(row[1], row[2], bool(row[3]), *old.get(row[4], nothing)) for row in rows}
 
 
 def apply_page(tx: Tx, write: PageWrite) -> PageOutcome:
-    """Bring one page into the catalog, with one event and the crawl's new state."""
+    """Bring one page into the catalog, with one event and the run's new state."""
     existing = _existing(tx.db, write.hub, [m.hub_id for m in write.page.models])
     new: list[PreparedModel] = []
-    changed: list[tuple[int, PreparedModel, bool]] = []
+    changed: list[tuple[Before, Replaced]] = []
     unchanged: list[int] = []
+    doubted: list[int] = []
     odd = list(write.page.odd)
     for model in write.page.models:
         before = existing.get(model.hub_id)
@@ -82,45 +86,55 @@ def apply_page(tx: Tx, write: PageWrite) -> PageOutcome:
             continue
         if write.seen_since_ms is not None and before.seen_ms >= write.seen_since_ms:
             continue  # the page before this one brought it after this one was prepared
-        is_same = before.doc_hash == model.doc_hash
-        if model.parsed is None or (is_same and not before.gone):
-            unchanged.append(before.model_key)
-        elif not model.parsed.versions and (left := _versions_left(tx.db, before.model_key)):
-            # the hub's caches lose version lists for hours: the models are still there
+        key, is_same = before.model_key, before.doc_hash == model.doc_hash
+        if model.parsed is None or (is_same and before.hub_state != "gone"):
+            unchanged.append(key)
+        elif (
+            not model.parsed.versions
+            and (left := versions_left(tx.db, key))
+            and not suspects.doubt(tx, key, write.trust)
+        ):
             odd.append(_without_versions(model, left))
-            unchanged.append(before.model_key)
+            doubted.append(key)
         else:
-            changed.append((before.model_key, model, is_same))
+            changed.append((before, Replaced(key, model, is_same, before.doc_hash)))
     if new or changed:
         payload = {
             "hub": write.hub, "view": write.view, "count": len(write.page.models),
             "new": len(new), "changed": len(changed),
         }  # fmt: skip
         seq = tx.emit("model", "page", write.hub, payload)
-        _insert(tx.db, new, seq, write.fetched_ms)
-        _update(tx, changed, seq, write.fetched_ms)
-    if unchanged:
-        tx.db.execute(
-            "UPDATE model SET seen_ms = ? WHERE model_key IN (SELECT value FROM json_each(?))",
-            (write.fetched_ms, json.dumps(unchanged)),
-        )
+        insert_models(tx.db, new, seq, write.fetched_ms)
+        update_models(tx, [replaced for _, replaced in changed], seq, write.fetched_ms)
+        for before, replaced in changed:
+            assert replaced.model.parsed is not None
+            facts.note_changes(tx, before, replaced.model.parsed)
+    _note_seen(tx, write, [r.model_key for _, r in changed], unchanged, doubted)
     new_odd = _keep_odd(tx, write, odd)
-    seen = len(new) + len(changed) + len(unchanged)
+    seen = len(new) + len(changed) + len(unchanged) + len(doubted)
+    outcome = PageOutcome(seen, len(new), len(changed), new_odd)
+    if write.run_id is not None:
+        count(tx, write.run_id, outcome, pages=write.is_list_page, gaps=write.gaps)
+        if write.state is not None:
+            save_state(tx, write.hub, write.kind, write.run_id, write.state)
+    return outcome
+
+
+def count(tx: Tx, run_id: int, outcome: PageOutcome, *, pages: int, gaps: int) -> None:
+    """Add what a page brought to its run."""
     tx.db.execute(
         "UPDATE sync_run SET pages = pages + ?, seen = seen + ?, new = new + ?,"
         " changed = changed + ?, odd = odd + ?, gaps = ? WHERE run_id = ?",
-        (write.is_list_page, seen, len(new), len(changed), new_odd, write.gaps, write.run_id),
+        (pages, outcome.seen, outcome.new, outcome.changed, outcome.odd, gaps, run_id),
     )
-    save_state(tx, write.hub, write.run_id, write.state)
-    return PageOutcome(seen, len(new), len(changed), new_odd)
 
 
-def save_state(tx: Tx, hub: str, run_id: int, state: str) -> None:
-    """Remember where the crawl of a hub stands."""
+def save_state(tx: Tx, hub: str, kind: str, run_id: int, state: str) -> None:
+    """Remember where an unfinished run of a hub stands."""
     tx.db.execute(
-        "INSERT INTO sync_state VALUES (?, ?, ?, ?) ON CONFLICT (hub) DO UPDATE SET"
+        "INSERT INTO sync_state VALUES (?, ?, ?, ?, ?) ON CONFLICT (hub, kind) DO UPDATE SET"
         " run_id = excluded.run_id, state = excluded.state, saved_ms = excluded.saved_ms",
-        (hub, run_id, state, tx.now_ms),
+        (hub, kind, run_id, state, tx.now_ms),
     )
 
 
@@ -132,192 +146,27 @@ def save_dictionary(tx: Tx, hub: str, kind: str, data: bytes) -> int:
     return tx.db.last_insert_rowid()
 
 
-def _existing(db: apsw.Connection, hub: str, hub_ids: Sequence[str]) -> dict[str, _Existing]:
+def _existing(db: apsw.Connection, hub: str, hub_ids: Sequence[str]) -> dict[str, Before]:
     rows: list[Any] = db.execute(
-        "SELECT hub_id, model_key, doc_hash, seen_ms, hub_state = 'gone' FROM model"
+        "SELECT hub_id, model_key, doc_hash, seen_ms, hub_state, ref_id FROM model"
         " WHERE hub = ? AND hub_id IN (SELECT value FROM json_each(?))",
         (hub, json.dumps(hub_ids)),
     ).fetchall()
-    return {row[0]: _Existing(row[1], row[2], row[3], bool(row[4])) for row in rows}
+    return {row[0]: Before(*row[1:]) for row in rows}
 
 
-def _next_key(db: apsw.Connection, table: str) -> int:
-    # rows are never deleted and there is one writer: keys are handed out here, so that all
-    # tables of a page are filled by one executemany each
-    found: Any = db.execute(f"SELECT max({table}_key) FROM {table}").fetchone()
-    return 1 + (found[0] or 0)
-
-
-def _insert(
-    db: apsw.Connection, models: Sequence[PreparedModel], seq: int, fetched_ms: int
+def _note_seen(
+    tx: Tx, write: PageWrite, changed: list[int], unchanged: list[int], doubted: list[int]
 ) -> None:
-    if not models:
-        return
-    key = _next_key(db, "model")
-    rows, documents, versions = [], [], []
-    for model in models:
-        parsed = model.parsed
-        assert parsed is not None
-        rows.append((key, parsed.hub, parsed.hub_id, *_columns(parsed), fetched_ms, fetched_ms,
-                     seq, model.doc_hash))  # fmt: skip
-        documents.append((key, model.dict_id, model.blob, fetched_ms))
-        versions += [(key, version) for version in parsed.versions]
-        key += 1
-    db.executemany(
-        "INSERT INTO model (model_key, hub, hub_id, ref_id, name, type, creator, base_models, tags,"
-        " nsfw_level, downloads, likes, commercial, published_ms, updated_ms, size_bytes,"
-        " license, gated, hub_state, first_seen_ms, seen_ms, changed_seq, doc_hash)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        rows,
-    )
-    db.executemany("INSERT INTO document VALUES (?, ?, ?, ?)", documents)
-    _insert_versions(db, versions)
-
-
-def _columns(parsed: ParsedModel) -> tuple[object, ...]:
-    return (
-        parsed.ref_id,
-        parsed.name,
-        parsed.type,
-        parsed.creator,
-        _json.encode(parsed.base_models).decode(),
-        _json.encode(parsed.tags).decode(),
-        parsed.nsfw_level,
-        parsed.downloads,
-        parsed.likes,
-        parsed.commercial,
-        parsed.published_ms,
-        parsed.updated_ms,
-        parsed.size_bytes,
-        parsed.license,
-        parsed.gated,
-        parsed.hub_state,
-    )
-
-
-def _insert_versions(db: apsw.Connection, versions: Sequence[tuple[int, ParsedVersion]]) -> None:
-    if not versions:
-        return
-    key = _next_key(db, "version")
-    rows, files = [], []
-    for model_key, version in versions:
-        rows.append((key, model_key, *_version_columns(version), version.hub_id))
-        files += [(key, model_key, file) for file in version.files]
-        key += 1
-    db.executemany(
-        "INSERT INTO version (version_key, model_key, name, base_model, position, published_ms,"
-        " availability, revision, hub_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        rows,
-    )
-    _insert_files(db, files)
-
-
-def _version_columns(version: ParsedVersion) -> tuple[object, ...]:
-    return (
-        version.name,
-        version.base_model,
-        version.position,
-        version.published_ms,
-        version.availability,
-        version.revision,
-    )
-
-
-def _insert_files(db: apsw.Connection, files: Iterable[tuple[int, int, ParsedFile]]) -> None:
-    db.executemany(
-        "INSERT INTO file (version_key, model_key, kind, format, size_bytes, sha256, git_sha1,"
-        " is_primary, url, hub_id, name) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (version_key, model_key, *_file_columns(file), file.hub_id, file.name)
-            for version_key, model_key, file in files
-        ],
-    )
-
-
-def _file_columns(file: ParsedFile) -> tuple[object, ...]:
-    return (
-        file.kind,
-        file.format,
-        file.size_bytes,
-        file.sha256,
-        file.git_sha1,
-        file.is_primary,
-        file.url,
-    )
-
-
-def _update(
-    tx: Tx, changed: Sequence[tuple[int, PreparedModel, bool]], seq: int, fetched_ms: int
-) -> None:
-    if not changed:
-        return
-    db = tx.db
-    replaced = json.dumps([key for key, _, is_same in changed if not is_same])
-    db.execute(
-        "INSERT INTO revision (model_key, kind, is_delta, dict_id, raw, seen_ms, replaced_ms)"
-        " SELECT model_key, 'model', 0, dict_id, raw, fetched_ms, ? FROM document"
-        " WHERE model_key IN (SELECT value FROM json_each(?))",
-        (tx.now_ms, replaced),
-    )
-    rows, documents = [], []
-    for model_key, model, _ in changed:
-        assert model.parsed is not None
-        rows.append((*_columns(model.parsed), fetched_ms, seq, model.doc_hash, model_key))
-        documents.append((model_key, model.dict_id, model.blob, fetched_ms))
-    db.executemany(
-        "UPDATE model SET ref_id = ?, name = ?, type = ?, creator = ?, base_models = ?, tags = ?,"
-        " nsfw_level = ?, downloads = ?, likes = ?, commercial = ?, published_ms = ?,"
-        " updated_ms = ?, size_bytes = ?, license = ?, gated = ?, hub_state = ?,"
-        " gone_ms = NULL, seen_ms = ?, changed_seq = ?, doc_hash = ? WHERE model_key = ?",
-        rows,
-    )
-    db.executemany("REPLACE INTO document VALUES (?, ?, ?, ?)", documents)
-    for model_key, model, _ in changed:
-        assert model.parsed is not None
-        _update_versions(tx, model_key, model.parsed.versions)
-
-
-def _update_versions(tx: Tx, model_key: int, versions: Sequence[ParsedVersion]) -> None:
-    """Keys stay: the library's files hang on them."""
-    db = tx.db
-    rows: list[Any] = db.execute(
-        "SELECT hub_id, version_key FROM version WHERE model_key = ?", (model_key,)
-    ).fetchall()
-    keys: dict[str, int] = dict(rows)
-    kept = [(keys[v.hub_id], v) for v in versions if v.hub_id in keys]
-    db.execute(
-        "UPDATE version SET gone_ms = ? WHERE model_key = ? AND gone_ms IS NULL",
-        (tx.now_ms, model_key),
-    )
-    db.executemany(
-        "UPDATE version SET name = ?, base_model = ?, position = ?, published_ms = ?,"
-        " availability = ?, revision = ?, gone_ms = NULL WHERE version_key = ?",
-        [(*_version_columns(version), key) for key, version in kept],
-    )
-    db.execute(
-        "UPDATE file SET gone_ms = ?, is_primary = 0 WHERE model_key = ? AND gone_ms IS NULL",
-        (tx.now_ms, model_key),
-    )
-    db.executemany(
-        "INSERT INTO file (version_key, model_key, kind, format, size_bytes, sha256, git_sha1,"
-        " is_primary, url, hub_id, name) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (version_key, hub_id, name) DO UPDATE SET kind = excluded.kind,"
-        " format = excluded.format, size_bytes = excluded.size_bytes, sha256 = excluded.sha256,"
-        " git_sha1 = excluded.git_sha1, is_primary = excluded.is_primary, url = excluded.url, gone_ms = NULL",
-        [
-            (key, model_key, *_file_columns(file), file.hub_id, file.name)
-            for key, version in kept
-            for file in version.files
-        ],
-    )
-    _insert_versions(db, [(model_key, v) for v in versions if v.hub_id not in keys])
-
-
-def _versions_left(db: apsw.Connection, model_key: int) -> int:
-    found: Any = db.execute(
-        "SELECT count(*) FROM version WHERE model_key = ? AND gone_ms IS NULL", (model_key,)
-    ).fetchone()
-    return int(found[0])
+    if unchanged or doubted:
+        tx.db.execute(
+            "UPDATE model SET seen_ms = ? WHERE model_key IN (SELECT value FROM json_each(?))",
+            (write.fetched_ms, json.dumps(unchanged + doubted)),
+        )
+    if changed or unchanged:
+        suspects.end_doubts(tx, json.dumps(changed + unchanged))
+        if write.is_listed:
+            suspects.clear_seen(tx, json.dumps(changed + unchanged))
 
 
 def _without_versions(model: PreparedModel, left: int) -> OddItem:

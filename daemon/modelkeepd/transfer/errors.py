@@ -64,6 +64,18 @@ class Refused(TransferError):
         self.status = status
 
 
+class FileGone(Refused):
+    """The hub knows the repository, but not this file or commit in it."""
+
+    code = "not_found"
+
+
+class FileReplaced(TransferError):
+    """The hub itself offers another content than the catalog promised: the catalog is behind."""
+
+    code = "conflict"
+
+
 class SourceBusy(Refused):
     """429 or 503: the whole source rests, not this file alone."""
 

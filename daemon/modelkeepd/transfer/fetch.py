@@ -1,11 +1,8 @@
-"""The contract of the byte engine, and its libcurl implementation.
+"""The byte engine's contract, carried out by libcurl.
 
-``Fetcher.fetch`` gets one span of one remote file into a sink: it follows redirects under
-``origin``'s policy, judges the answer by ``response`` before one byte is written, and returns or
-raises one typed error. It makes a single attempt; trying again is the caller's business. Several
-spans of one file may be fetched at once into the same sink, and a span's end may be moved down
-while it is being fetched. Cancellation ends the connection within milliseconds; when ``fetch``
-has returned or raised, the sink is not touched any more.
+Owns the hops of one attempt: each is an order to the engine, whose answer is judged before its
+first byte is written. Headers go to the hub's own origin alone; what that origin says of the
+content is compared with the promise before another host is asked for it.
 """
 
 import os
@@ -13,14 +10,20 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
 
 import certifi
 import pycurl
 import trio
 
 from modelkeepd.secrets import Secret
+from modelkeepd.transfer.contract import (
+    FetchRequest,
+    FetchResult,
+    Manners,
+    Progress,
+    Sink,
+)
 from modelkeepd.transfer.engine import Engine
 from modelkeepd.transfer.errors import (
     NetworkLost,
@@ -31,6 +34,7 @@ from modelkeepd.transfer.errors import (
     disk_error,
     quoted,
 )
+from modelkeepd.transfer.linked import Linked, check_promise, linked_of
 from modelkeepd.transfer.order import Ending, Order
 from modelkeepd.transfer.origin import (
     Header,
@@ -43,78 +47,20 @@ from modelkeepd.transfer.origin import (
     proxy_for,
     travelling_headers,
 )
+from modelkeepd.transfer.refusals import refusal
 from modelkeepd.transfer.response import (
     REDIRECTS,
     Accepted,
     Asked,
     Head,
-    Validator,
     judge,
-    refusal,
     refuse_page_body,
 )
 
-USER_AGENT = "modelkeep/1"  # no browser's word in it: a hub answers browsers with login pages
+_LEFT = 499  # we went away before an answer came: nobody's fault
 _TLS_CODES = frozenset([35, 53, 54, 58, 59, 60, 66, 77, 80, 82, 83, 90, 91, 98])
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
-
-
-@dataclass(slots=True, eq=False)
-class Span:
-    """The bytes wanted: ``end`` (exclusive, None for the file's end) may be lowered at any time."""
-
-    start: int = 0
-    end: int | None = None
-
-
-class Sink(Protocol):
-    """Where bytes go. Both are called outside trio's thread, one at a time."""
-
-    def begin(self, accepted: Accepted) -> None:
-        """Once an answer, before its first byte. ``restarted``: forget what was held; else what
-        comes continues it. Raises to refuse the bytes (no room for ``total``)."""
-
-    def write(self, position: int, data: memoryview) -> None:
-        """Store all of ``data`` at ``position``; raises OSError or TransferError."""
-
-
-@dataclass(slots=True, eq=False)
-class Progress:
-    """Plain counters the engine moves and anybody may read."""
-
-    received_bytes: int = 0
-    position: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class FetchRequest:
-    url: str
-    home: str  # the hub's base URL: headers go to its origin only, and never after leaving it
-    headers: tuple[Header, ...] = ()
-    span: Span = field(default_factory=Span)
-    file_name: str = ""
-    expected_bytes: int | None = None
-    tolerance_bytes: int = 0
-    validator: Validator | None = None  # of the bytes already held
-    user_agent: str = USER_AGENT
-    insist_on_range: bool = False  # a whole body in answer to a range is an error, not a restart
-    hash_known: bool = False  # a blend would be found out: another host may continue the file
-
-
-@dataclass(frozen=True, slots=True)
-class FetchResult:
-    start: int  # 0 when the server sent the whole file in answer to a range
-    end: int
-    total_bytes: int | None
-    validator: Validator
-    certain_end: bool  # False: the connection closed and nothing told that this was the end
-    hops: tuple[str, ...]  # without queries
-    http_version: str
-
-
-class Fetcher(Protocol):
-    async def fetch(self, request: FetchRequest, sink: Sink, progress: Progress) -> FetchResult: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,19 +71,55 @@ class FetchLimits:
     resolve_timeout_s: float = 20.0
 
 
+class _Turn:
+    """A turn at the hub's own origin; what came of it is told once, as soon as it is known."""
+
+    def __init__(self, manners: Manners) -> None:
+        self._manners = manners
+        self._is_owed = False
+
+    async def take(self) -> None:
+        await self._manners.turn()
+        self._is_owed = True
+
+    def tell(self, status: int, headers: Mapping[str, str]) -> None:
+        if self._is_owed:
+            self._is_owed = False
+            self._manners.heard(status, headers)
+
+
 class _Hop:
     """Receives one hop: the file, or the text of a refusal."""
 
-    def __init__(self, asked: Asked, url: Url, span: Span, sink: Sink, progress: Progress) -> None:
-        self._asked, self._url, self._span, self._sink = asked, url, span, sink
+    def __init__(
+        self,
+        asked: Asked,
+        url: Url,
+        request: FetchRequest,
+        sink: Sink,
+        progress: Progress,
+        *,
+        trusted: bool,
+        heard: Callable[[int, Mapping[str, str]], None],
+    ) -> None:
+        self._asked, self._url, self._request, self._sink = asked, url, request, sink
+        self._span = request.span
         self._progress = progress
+        self._trusted, self._heard = trusted, heard
         self.head = Head(0, ())
+        self.linked: Linked | None = None
         self.accepted: Accepted | None = None
         self._limit: int | None = None
         self.sink_begun = False
 
     def begin(self, status: int, headers: list[tuple[str, str]], version: str) -> int | None:
         self.head = Head(status, headers, version)
+        self._heard(status, dict(headers))
+        if self._trusted and status < 400:
+            self.linked = linked_of(self.head)
+            if self.linked is not None:
+                promise = self._request.sha256, self._request.git_sha1
+                check_promise(self.linked, *promise, self._request.file_name)
         if not 200 <= status < 300:
             return None
         accepted = judge(self.head, self._asked, self._url)
@@ -193,28 +175,62 @@ class CurlFetcher:
     async def fetch(self, request: FetchRequest, sink: Sink, progress: Progress) -> FetchResult:
         """One attempt at one span."""
         home = parse_url(request.home)
-        chain = [parse_url(request.url)]
+        first = parse_url(request.url)
         allowed = await self._classes(home)
+        turn = _Turn(request.manners)
+        if first.origin == home.origin:
+            await turn.take()
+        try:
+            return await self._follow(first, home, allowed, turn, request, sink, progress)
+        except trio.Cancelled:
+            turn.tell(_LEFT, {})
+            raise
+        finally:
+            turn.tell(0, {})
+
+    async def _follow(
+        self,
+        first: Url,
+        home: Url,
+        allowed: frozenset[str],
+        turn: _Turn,
+        request: FetchRequest,
+        sink: Sink,
+        progress: Progress,
+    ) -> FetchResult:
+        """Hop by hop to the file."""
+        token = trio.lowlevel.current_trio_token()
+
+        def heard(status: int, headers: Mapping[str, str]) -> None:
+            token.run_sync_soon(turn.tell, status, headers)
+
+        chain = [first]
+        linked: Linked | None = None
         while True:
             url = chain[-1]
             headers = travelling_headers(request.headers, chain, home.origin)
-            asked = _asked(request, url, at_home=bool(headers) or url.origin == home.origin)
-            hop = _Hop(asked, url, request.span, sink, progress)
+            asked = _asked(request, url, at_home=url.origin == home.origin)
+            # what comes by way of a foreign host is not the hub's word any more
+            trusted = all(each.origin == home.origin for each in chain)
+            hop = _Hop(asked, url, request, sink, progress, trusted=trusted, heard=heard)
             order = await self._order(url, headers, asked, allowed, hop, request.user_agent)
             ending = await self._perform(order)
             if ending.error is not None:
                 raise _own_error(ending.error)
             if ending.curl_code != 0:
                 raise _network_error(ending, url)
+            linked = hop.linked or linked
             if hop.head.status in REDIRECTS:
                 chain.append(next_hop(chain, hop.head.get("location")))
+                if hop.linked is not None:
+                    await request.manners.linked(hop.linked)
                 continue
             if hop.accepted is None:
                 now_ms = time.time_ns() // 1_000_000
                 raise refusal(hop.head, ending.aside, asked, url, now_ms)
             if not hop.sink_begun:  # an empty body
                 await trio.to_thread.run_sync(hop.begin_sink)
-            return _result(hop, hop.accepted, ending, request, chain)
+            return _result(hop, hop.accepted, ending, request, chain, linked)
 
     async def _classes(self, home: Url) -> frozenset[str]:
         if proxy_for(home, self._environ) is not None and literal_address(home.origin.host) is None:
@@ -304,6 +320,7 @@ def _asked(request: FetchRequest, url: Url, *, at_home: bool) -> Asked:
         validator=validator,
         if_range=validator.if_range if same_host and validator and start > 0 else None,
         file_name=request.file_name,
+        is_text=request.git_sha1 is not None,
         has_token=bool(request.headers),
         at_home=at_home,
     )
@@ -347,7 +364,12 @@ def _network_error(ending: Ending, url: Url) -> TransferError:
 
 
 def _result(
-    hop: _Hop, accepted: Accepted, ending: Ending, request: FetchRequest, chain: Sequence[Url]
+    hop: _Hop,
+    accepted: Accepted,
+    ending: Ending,
+    request: FetchRequest,
+    chain: Sequence[Url],
+    linked: Linked | None,
 ) -> FetchResult:
     end = accepted.position + ending.body_bytes
     url = chain[-1]
@@ -370,6 +392,7 @@ def _result(
         certain_end=accepted.framed,
         hops=tuple(hop_url.shown for hop_url in chain),
         http_version=ending.http_version,
+        linked=linked,
     )
 
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
+from pathlib import PurePosixPath
 
 import apsw
 
@@ -31,7 +32,11 @@ class NewJob:
     size_bytes: int | None = None
     size_tolerance_bytes: int = 0
     sha256: bytes | None = None
+    git_sha1: bytes | None = None
+    revision: str | None = None
     priority: int = 0
+    name: str = ""  # safe, with the folders it is to lie in; '' for that of ``remote_name``
+    in_place: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,9 @@ class Job:
     size_bytes: int | None
     size_tolerance_bytes: int
     sha256: bytes | None
+    git_sha1: bytes | None
+    revision: str | None
+    in_place: bool
     part: str
     has_part: bool
     bytes_done: int
@@ -78,10 +86,25 @@ class Job:
     started_ms: int | None
     finished_ms: int | None
 
+    @property
+    def own_folder(self) -> PurePosixPath:
+        """Below ``root``: where the file itself goes."""
+        return PurePosixPath(self.folder, PurePosixPath(self.name).parent)
+
+    @property
+    def own_name(self) -> str:
+        """The wished name without folders."""
+        return PurePosixPath(self.name).name
+
+    @property
+    def hash_known(self) -> bool:
+        """The content is promised: what differs from it will be found out."""
+        return self.sha256 is not None or self.git_sha1 is not None
+
 
 _COLUMNS = tuple(column.name for column in fields(Job))
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM job"
-_FLAGS = frozenset(["has_part", "repaired"])
+_FLAGS = frozenset(["has_part", "in_place", "repaired"])
 _CHANGEABLE = frozenset(_COLUMNS) - {"job_id", "state", "created_ms", "updated_ms", "part"}
 
 
@@ -197,6 +220,12 @@ def leftovers(db: apsw.Connection) -> list[Job]:
     return [_job(row) for row in db.execute(sql).fetchall()]
 
 
+def stale_parts(db: apsw.Connection, before_ms: int) -> list[Job]:
+    """Jobs that failed before then and still hold what they had fetched."""
+    sql = f"{_SELECT} WHERE has_part = 1 AND state = 'failed' AND finished_ms < ? LIMIT 1000"
+    return [_job(row) for row in db.execute(sql, (before_ms,)).fetchall()]
+
+
 def running_jobs(db: apsw.Connection) -> list[Job]:
     marks = ", ".join(f"'{state}'" for state in sorted(RUNNING))
     return [_job(row) for row in db.execute(f"{_SELECT} WHERE state IN ({marks})").fetchall()]
@@ -223,8 +252,9 @@ def enqueue(tx: Tx, new_jobs: Sequence[NewJob], parts: Sequence[str]) -> list[Jo
 def _insert(tx: Tx, new: NewJob, part: str, position: int, batch_id: int | None) -> Job:
     row = tx.db.execute(
         "INSERT INTO job (batch_id, state, priority, position, hub, ref, file_key, remote_name,"
-        " name, root, folder, size_bytes, size_tolerance_bytes, sha256, part, created_ms,"
-        " updated_ms) VALUES (?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " name, root, folder, size_bytes, size_tolerance_bytes, sha256, git_sha1, revision,"
+        " in_place, part, created_ms, updated_ms)"
+        " VALUES (?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         f" RETURNING {', '.join(_COLUMNS)}",
         (
             batch_id,
@@ -234,12 +264,15 @@ def _insert(tx: Tx, new: NewJob, part: str, position: int, batch_id: int | None)
             new.ref,
             new.file_key,
             new.remote_name,
-            safe_name(new.remote_name),
+            new.name or safe_name(new.remote_name),
             new.root,
             new.folder,
             new.size_bytes,
             new.size_tolerance_bytes,
             new.sha256,
+            new.git_sha1,
+            new.revision,
+            int(new.in_place),
             part,
             tx.now_ms,
             tx.now_ms,

@@ -1,7 +1,7 @@
 """The part file: bytes on their way, hashed while they are written.
 
 Owns one open part file and its segment map. It is the sink of fetches; its methods block and run
-in threads. The running sha256 follows the gapless front of the file: bytes that come in order are
+in threads. The running hashes follow the gapless front of the file: bytes that come in order are
 hashed from memory, everything else (a resumed prefix, a segment fetched early) is read back once,
 because the state of a running hash cannot be saved. Refuses links, foreign files and files that
 another process holds.
@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import errno
 import fcntl
-import hashlib
 import os
 import stat
 import sys
@@ -20,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from modelkeepd import failpoints
+from modelkeepd.transfer.digests import Digests
 from modelkeepd.transfer.errors import NoSpace, PartBusy, PartLost, TransferError, disk_error
 from modelkeepd.transfer.response import Accepted, Validator
 from modelkeepd.transfer.segments import (
@@ -59,8 +59,8 @@ class PartFile:
         self._reserve = reserve_bytes
         self._lock = threading.Lock()
         self._map = SegmentMap()
-        self._hash = hashlib.sha256()
-        self._hashed = 0
+        self._digests = Digests()
+        self._wants_git = False
         self._since_map = 0
         self._since_space = 0
         self._restarts = 0
@@ -119,6 +119,16 @@ class PartFile:
         found = os.fstat(self.fd)
         return Identity(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
+    def want_git(self, total_bytes: int | None) -> None:
+        """Hash as git does as well; the length, once an answer tells it, if it is not known yet."""
+        self._wants_git = True
+        if total_bytes is not None:
+            self._hash_as_git(total_bytes)
+
+    def _hash_as_git(self, total_bytes: int) -> None:
+        if self._wants_git and self._digests.git_bytes != total_bytes:
+            self._digests = Digests(total_bytes)
+
     # The sink -----------------------------------------------------------------------------
 
     def begin(self, accepted: Accepted) -> None:
@@ -127,6 +137,7 @@ class PartFile:
             self.restart()
         if accepted.total is not None:
             self.reserve(accepted.total)
+            self._hash_as_git(accepted.total)
         with self._lock:
             self._map.validator, self._map.total_bytes = accepted.validator, accepted.total
             self._save()
@@ -137,7 +148,7 @@ class PartFile:
             self._restarts += 1
             self._map.written, self._map.durable = [], []
             self._map.validator, self._map.total_bytes = None, None
-            self._hash, self._hashed = hashlib.sha256(), 0
+            self._digests = Digests(self._digests.git_bytes)
             self._save()
 
     def write(self, position: int, data: memoryview) -> None:
@@ -146,9 +157,8 @@ class PartFile:
         while view:
             done = os.pwrite(self.fd, view, at)
             view, at = view[done:], at + done
-        if position == self._hashed:
-            self._hash.update(data)
-            self._hashed = at
+        if position == self._digests.hashed:
+            self._digests.update(data)
         with self._lock:
             self._map.written = add_range(self._map.written, position, at)
             self._since_map += len(data)
@@ -189,17 +199,17 @@ class PartFile:
 
     def catch_up(self, check_canceled: Callable[[], None]) -> None:
         """Hash by reading what is there and was not hashed from memory."""
-        while (end := self.held_bytes) > self._hashed:
+        digests = self._digests
+        while (end := self.held_bytes) > digests.hashed:
             check_canceled()
             try:
-                data = os.pread(self.fd, min(_READ_BYTES, end - self._hashed), self._hashed)
+                data = os.pread(self.fd, min(_READ_BYTES, end - digests.hashed), digests.hashed)
             except OSError as error:
                 self.poisoned = True
                 raise disk_error(error) from error
             if not data:
                 raise PartLost("the part file became shorter under us", "starting anew")
-            self._hash.update(data)
-            self._hashed += len(data)
+            digests.update(data)
         with self._lock:
             self._save()
 
@@ -223,7 +233,7 @@ class PartFile:
 
     def finish(self, total_bytes: int) -> bytes:
         """Cut to length, sync, and the sha256 of the whole; every byte must be there."""
-        if self.held_bytes < total_bytes or self._hashed < total_bytes:
+        if self.held_bytes < total_bytes or self._digests.hashed < total_bytes:
             raise PartLost(f"the part file holds {self.held_bytes} of {total_bytes} bytes")
         try:
             if os.fstat(self.fd).st_size != total_bytes:
@@ -236,7 +246,16 @@ class PartFile:
         with self._lock:
             self._map.durable = list(self._map.written)
             self._save()
-        return self._hash.digest()
+        if self._wants_git and self._digests.git_bytes != total_bytes:
+            # no answer told the length: now it is known, and the file is a small one
+            self._hash_as_git(total_bytes)
+            self.catch_up(lambda: None)
+        return self._digests.sha256
+
+    @property
+    def git_sha1(self) -> bytes | None:
+        """After ``finish``, where it was wanted."""
+        return self._digests.git_sha1
 
     def _sync(self, sync: Callable[[int], None]) -> None:
         try:

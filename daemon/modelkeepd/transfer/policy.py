@@ -4,12 +4,23 @@ from modelkeepd.scan.verdicts import Report, Verdict
 from modelkeepd.transfer import jobs
 from modelkeepd.transfer.errors import TransferError
 
+# configurations and tokenizers: data that is read, with nothing found in it that would be called
+_PLAIN_FORMATS = frozenset(["json", "text", "sentencepiece"])
+_PLAIN_RULES = frozenset(["text", "sentencepiece"])
 
-def allowed(verdict: Verdict, review_policy: str) -> bool:
-    """The ladder: what is proven goes in, what is broken or bad never, the rest by policy."""
-    if verdict is Verdict.SAFE:
+
+def allowed(report: Report, review_policy: str) -> bool:
+    """The ladder: what is proven goes in, what is broken or bad never, the rest by policy.
+
+    A whole text without any suspicious mark goes in with its warning whatever the policy: no
+    repository would work without its configurations, and a pickle can't be one of these.
+    """
+    if report.verdict is Verdict.SAFE:
         return True
-    if verdict in (Verdict.REVIEW, Verdict.NOT_SCANNED):
+    if report.verdict is Verdict.REVIEW and report.format in _PLAIN_FORMATS:
+        rules = {reason.rule for reason in report.reasons}
+        return rules <= _PLAIN_RULES or review_policy == "place"
+    if report.verdict in (Verdict.REVIEW, Verdict.NOT_SCANNED):
         return review_policy == "place"
     return False
 

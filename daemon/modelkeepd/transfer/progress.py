@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from modelkeepd.transfer.fetch import Progress
+from modelkeepd.transfer.contract import Progress
 
 _WINDOW = 8
 

@@ -1,11 +1,10 @@
-"""Is this answer the file, or the piece of it, that was asked for (threats D7-D10, D13, D15, D17)?
+"""Is this answer the file, or the piece of it, that was asked for (threats D7-D10, D13, D15)?
 
 Pure: a head (status and headers), what was asked, and the first bytes go in; either where the
 body's first byte belongs comes out, or a typed error. All of it is decided before one byte is
-written.
+written. What a status outside 2xx means is told by ``refusals``.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,26 +13,20 @@ from email.utils import parsedate_to_datetime
 from modelkeepd.transfer.errors import (
     ContentChanged,
     EncodingRefused,
-    LinkExpired,
     NotAFile,
     RangeIgnored,
     RangeLie,
-    Refused,
     SourceBroken,
-    SourceBusy,
-    TransferError,
     WrongSize,
     quoted,
 )
 from modelkeepd.transfer.origin import Url
-from modelkeepd.transfer.retry import parse_retry_after
 
 TEXT_SUFFIXES = frozenset(
     """.json .yaml .yml .txt .md .csv .html .htm .xml .toml .ini .cfg .py .jinja .svg""".split()  # noqa: SIM905
 )
 REDIRECTS = frozenset([301, 302, 303, 307, 308])
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\Z", re.ASCII)
-_UNSATISFIED = re.compile(r"bytes \*/(\d{1,18})\Z", re.ASCII)
 _PAGE_TYPES = ("text/", "application/json", "application/xml", "application/xhtml")
 _PAGE_STARTS = (b"<!", b"<h", b"<H", b"<?", b"<b", b"<B", b"{", b"[")
 
@@ -84,6 +77,7 @@ class Asked:
     validator: Validator | None = None
     if_range: str | None = None
     file_name: str = ""  # tells whether text is to be expected
+    is_text: bool = False  # it is, whatever the name
     has_token: bool = False
     at_home: bool = True  # this hop is on the hub's own origin
 
@@ -189,17 +183,21 @@ def expects_text(file_name: str) -> bool:
     return dot >= 0 and file_name[dot:].lower() in TEXT_SUFFIXES
 
 
+def _expects_text(asked: Asked) -> bool:
+    return asked.is_text or expects_text(asked.file_name)
+
+
 def _refuse_page_type(head: Head, asked: Asked, url: Url) -> None:
     kind = (head.get("content-type") or "").strip().lower()
     if kind.startswith("multipart/"):
         raise RangeLie(f"{url.origin} answered one range with a {quoted(kind, 40)} body")
-    if kind.startswith(_PAGE_TYPES) and not expects_text(asked.file_name):
+    if kind.startswith(_PAGE_TYPES) and not _expects_text(asked):
         raise _page_error(url, asked, f"type {quoted(kind, 40)}")
 
 
 def refuse_page_body(first: bytes, asked: Asked, url: Url) -> None:
     """Raises NotAFile when the body starts as a page or a message although a file was due."""
-    if expects_text(asked.file_name):
+    if _expects_text(asked):
         return
     start = first[:64].removeprefix(b"\xef\xbb\xbf").lstrip()
     # A safetensors length may begin with '<' or '{' too, but never without zero bytes after it.
@@ -271,77 +269,3 @@ def _check_expected(total: int | None, asked: Asked, url: Url) -> None:
             f"{url.origin} offers {total} bytes, the hub's record says {expected}",
             "the file was replaced or this is not the file; sync, then get it again",
         )
-
-
-# Statuses --------------------------------------------------------------------------------------
-
-
-def refusal(head: Head, body: bytes, asked: Asked, url: Url, now_ms: int) -> TransferError:
-    """The error that a status outside 2xx and 3xx stands for."""
-    status = head.status
-    said = _said(body)
-    reason = f": {said}" if said else ""
-    what = f"{url.origin} answered {status}{reason}"
-    wait = parse_retry_after(head.get("retry-after"), now_ms)
-    if status == 416:
-        found = _UNSATISFIED.match((head.get("content-range") or "").strip())
-        size = f" (it has {found[1]} bytes)" if found else ""
-        return ContentChanged(f"{url.origin} has no bytes from {asked.start} on{size}")
-    if status == 429:
-        return SourceBusy(what, "the hub limits us; waiting", status=status, retry_after_s=wait)
-    if status == 503 or (status < 500 and wait is not None and status in (403, 408, 425)):
-        return SourceBusy(what, "the hub is busy; waiting", status=status, retry_after_s=wait)
-    if status >= 500 or status in (408, 425, 409, 423, 499):
-        return SourceBroken(what, "a fault at the hub; trying again", status=status)
-    if status in (400, 401, 403) and not asked.at_home:
-        return LinkExpired(
-            what, "the signed address is no longer good; asking the hub again", status=status
-        )
-    if status == 401:
-        hint = _token_hint(asked)
-        if "disabled downloads" in said.lower():  # no token would change that
-            hint = "the creator offers no download of this file"
-        return Refused(what, hint, status=status, code="denied")
-    if status in (402, 403):
-        if "early access" in said.lower():
-            return Refused(
-                what, "early access: wait for its end or buy it", status=status, code="gated"
-            )
-        return Refused(what, _token_hint(asked), status=status, code="gated")
-    if status == 404:
-        hint = "it may be unpublished or hidden; a later sync will tell"
-        return Refused(what, hint, status=status, code="not_found")
-    if status == 410:
-        return Refused(
-            what, "archived or removed at the hub for good", status=status, code="not_found"
-        )
-    if status == 451:
-        return Refused(
-            what, "not available from this region, by law", status=status, code="unavailable"
-        )
-    return Refused(
-        what, "the hub did not understand us; please report it", status=status, code="unsupported"
-    )
-
-
-def _token_hint(asked: Asked) -> str:
-    if asked.has_token:
-        return "the token is wrong or this account may not download the file"
-    return "the file needs a login: set the hub's token (HUB.token beside config.toml, mode 0600)"
-
-
-def _said(body: bytes) -> str:
-    """The sentence inside an error body, whatever its shape."""
-    text = body[:4096].decode("utf-8", "replace").strip()
-    if text.startswith("{"):
-        try:
-            parsed = json.loads(body[:65536].decode("utf-8", "replace"))
-        except (ValueError, RecursionError):
-            parsed = None
-        if isinstance(parsed, dict):
-            words = [parsed.get(key) for key in ("error", "message", "deadline")]
-            return quoted("; ".join(word for word in words if isinstance(word, str) and word))
-    if text.startswith("<"):
-        found = re.search(r"<title>([^<]{1,200})|<Message>([^<]{1,200})", text, re.IGNORECASE)
-        return quoted(next((part for part in found.groups() if part), "")) if found else ""
-    return quoted(text)

@@ -19,46 +19,33 @@ import trio
 
 from modelkeepd.store import Durability, Store, StoreError, Tx
 from modelkeepd.transfer import jobs
+from modelkeepd.transfer.contract import Fetcher
+from modelkeepd.transfer.download import Tools
 from modelkeepd.transfer.errors import (
     DestinationOffline,
-    DestinationRefused,
     NoSpace,
     SourceBusy,
     TransferError,
 )
-from modelkeepd.transfer.fetch import Fetcher
 from modelkeepd.transfer.jobs import Job, JobPage, NewJob
 from modelkeepd.transfer.part import drop_part
-from modelkeepd.transfer.place import Destination, check_root
+from modelkeepd.transfer.place import Destination
+from modelkeepd.transfer.places import Place, Places
 from modelkeepd.transfer.ports import Ports, TransferSettings
 from modelkeepd.transfer.progress import LiveProgress, ProgressNow, Sampler
-from modelkeepd.transfer.run import JobRun, Tools
+from modelkeepd.transfer.run import JobRun
 from modelkeepd.transfer.states import Effect, Event, State, Unreachable
 from modelkeepd.transfer.waiting import WaitingRoom
+from modelkeepd.transfer.wanted import WantedFile
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _DISK_THREADS_BESIDE_WORKERS = 2
 _STORE_RETRY_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class WantedFile:
-    """One file somebody wants, in the hub's words."""
-
-    hub: str
-    ref: str
-    name: str
-    file_key: int | None = None
-    model_type: str = ""
-    file_kind: str = "Model"
-    base_model: str | None = None
-    size_bytes: int | None = None
-    size_tolerance_bytes: int = 0
-    sha256: bytes | None = None
-    priority: int = 0
-    to: Path | None = None  # another destination than transfer.root; the file lies in it directly
+_EXPIRE_EVERY_S = 6 * 3600.0
+# a failed job that still holds bytes is canceled after this long, which removes them
+KEEP_FAILED_MS = 30 * 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +86,7 @@ class TransferService:
         disk = trio.CapacityLimiter(settings.parallel_files + _DISK_THREADS_BESIDE_WORKERS)
         self._disk = disk
         self._tools = Tools(store, fetcher, ports, settings, self._chance, disk)
+        self._places = Places(store, settings, ports, disk)
         self._running: dict[int, _Running] = {}
         self._offered = trio.Event()
         self._waiting = WaitingRoom(store, settings, disk, self._offer)
@@ -113,6 +101,7 @@ class TransferService:
                 nursery.start_soon(self._worker)
             nursery.start_soon(self._waiting.run)
             nursery.start_soon(self._sample)
+            nursery.start_soon(self._expire)
             task_status.started()
 
     # Commands -----------------------------------------------------------------------------
@@ -122,11 +111,15 @@ class TransferService:
 
         Raises DestinationOffline or DestinationRefused at once when the destination cannot work.
         """
-        folders = {file: await self._destination_of(file) for file in dict.fromkeys(wanted)}
-        for root in {root for root, _ in folders.values()}:
-            await self._thread(partial(check_root, root))
-        owned = await self._owned({file.sha256 for file in wanted if file.sha256})
-        new = [_new_job(file, *folders[file]) for file in wanted if owned.get(file.sha256) is None]
+        places = await self._places.plan(wanted)
+        # whoever wants a repository's files wants them at their places, wherever else they lie
+        hashes = {file.sha256 for file in wanted if file.sha256 and not places[file].in_place}
+        owned = await self._owned(hashes)
+        paths = {
+            file: place.path if place.holds else None if place.in_place else owned.get(file.sha256)
+            for file, place in places.items()
+        }
+        new = [_new_job(file, places[file]) for file in wanted if paths[file] is None]
         parts = [f"{secrets.token_hex(8)}" for _ in new]
         made = iter(
             await self._store.apply(
@@ -139,9 +132,7 @@ class TransferService:
         )
         self._offer()
         return [
-            Enqueued(file, None, path)
-            if (path := owned.get(file.sha256)) is not None
-            else Enqueued(file, next(made))
+            Enqueued(file, next(made) if paths[file] is None else None, paths[file])
             for file in wanted
         ]
 
@@ -194,26 +185,6 @@ class TransferService:
 
     # Enqueueing ---------------------------------------------------------------------------
 
-    async def _destination_of(self, file: WantedFile) -> tuple[Path, PurePosixPath]:
-        if file.to is not None:
-            return file.to, PurePosixPath()
-        root = self._settings.root
-        if root is None:
-            raise DestinationRefused(
-                "no destination is configured",
-                "set transfer.root in config.toml, or name a folder with --to",
-            )
-        layout = self._settings.layout
-        if layout == "auto":
-            layout = await self._thread(partial(self._detect, root))
-        return root, self._ports.folder_for(
-            layout, file.model_type, file.file_kind, file.base_model
-        )
-
-    def _detect(self, root: Path) -> str:
-        check_root(root)
-        return self._ports.detect_layout([entry.name for entry in root.iterdir()])
-
     async def _owned(self, hashes: set[bytes]) -> dict[bytes | None, str]:
         def query(db: apsw.Connection) -> dict[bytes, str]:
             found = {sha256: self._ports.owned_path(db, sha256) for sha256 in hashes}
@@ -256,9 +227,9 @@ class TransferService:
         """Carry out what the state of a job at rest says of its part; a later start repeats it."""
 
         def work() -> None:
-            with Destination(Path(job.root), PurePosixPath(job.folder)) as destination:
+            with Destination(Path(job.root), job.own_folder) as destination:
                 if job.state is State.QUARANTINED:
-                    destination.quarantine(job.part, job.name)
+                    destination.quarantine(job.part, job.own_name)
                 else:
                     drop_part(destination.parts_fd, job.part)
 
@@ -289,6 +260,22 @@ class TransferService:
             )
         for job in await self._store.read(jobs.leftovers):
             await self._tidy(job)
+
+    async def _expire(self) -> None:
+        """What failed long ago and nobody asked for again gives its bytes back."""
+        while True:
+            try:
+                stale = await self._store.apply(
+                    lambda tx: jobs.stale_parts(tx.db, tx.now_ms - KEEP_FAILED_MS),
+                    durability=Durability.NORMAL,
+                    name="transfer.stale",
+                )
+                if stale:
+                    log.info("parts expired", extra={"facts": {"jobs": len(stale)}})
+                    await self.cancel([job.job_id for job in stale])
+            except StoreError as error:
+                await self._store_trouble("expire", error)
+            await trio.sleep(_EXPIRE_EVERY_S)
 
     # Workers ------------------------------------------------------------------------------
 
@@ -414,17 +401,21 @@ class TransferService:
         return await trio.to_thread.run_sync(work, limiter=self._disk)
 
 
-def _new_job(file: WantedFile, root: Path, folder: PurePosixPath) -> NewJob:
+def _new_job(file: WantedFile, place: Place) -> NewJob:
     return NewJob(
         hub=file.hub,
         ref=file.ref,
         remote_name=file.name,
-        root=str(root),
-        folder="" if folder == PurePosixPath() else str(folder),
+        name=place.name,
+        root=str(place.root),
+        folder="" if place.folder == PurePosixPath() else str(place.folder),
+        in_place=place.in_place,
         file_key=file.file_key,
         size_bytes=file.size_bytes,
         size_tolerance_bytes=file.size_tolerance_bytes,
         sha256=file.sha256,
+        git_sha1=file.git_sha1,
+        revision=file.revision,
         priority=file.priority,
     )
 

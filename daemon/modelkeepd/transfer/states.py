@@ -129,6 +129,21 @@ def after_restart(state: State) -> State:
     return step(state, Event.RESTART)[0] if state in RUNNING else state
 
 
+_RULES = """\
+## What holds beside the table
+
+- What a job was promised (commit, size, sha256 or git's hash) is in its row. When the hub itself
+  says, before the bytes, that it has another content now, or that the commit or file is gone, the
+  catalog's facts are fetched anew once within `downloading` and the part begins again. A file the
+  catalog had no hash for takes the hub's own word as its promise.
+- A failed job keeps what it had fetched for 30 days; then it is canceled, which removes it.
+- Where a file goes is settled when it is queued: a linked type folder is followed then, into
+  library roots only, and the row holds the real folder. No later step follows a link.
+- A repository's file is wanted at its own place. Content that lies elsewhere in the library is
+  copied from there and verified like bytes from the hub; any other file counts as owned.
+""".splitlines()
+
+
 def render_markdown() -> str:
     """The table for docs/transfer-states.md; a test holds the file to it."""
     order = {state: number for number, state in enumerate(State)}
@@ -148,7 +163,7 @@ def render_markdown() -> str:
         then = ", ".join(effect.replace("_", " ") for effect in effects) or "—"
         lines.append(f"| {state} | {event} | {following} | {then} |")
     finals = ", ".join(sorted(FINAL))
-    lines += ["", f"Final until a person acts: {finals}."]
+    lines += ["", f"Final until a person acts: {finals}.", "", *_RULES]
     return "\n".join(lines) + "\n"
 
 

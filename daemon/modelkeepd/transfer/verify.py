@@ -16,6 +16,7 @@ class Promise:
     size_bytes: int | None
     tolerance_bytes: int
     sha256: bytes | None
+    git_sha1: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +39,28 @@ def size_tolerance(size_bytes: int | None, declared: int, *, hash_known: bool) -
 
 
 def compare(
-    promise: Promise, size_bytes: int, sha256: bytes, *, certain_end: bool, repaired: bool
+    promise: Promise,
+    size_bytes: int,
+    sha256: bytes,
+    *,
+    certain_end: bool,
+    repaired: bool,
+    git_sha1: bytes | None = None,
 ) -> Finding:
     """MATCHED, REPAIR (fetch once more from zero) or CORRUPT."""
-    if promise.sha256 is not None:
-        if sha256 == promise.sha256:
+    promised, found = (
+        (promise.git_sha1, git_sha1) if promise.sha256 is None else (promise.sha256, sha256)
+    )
+    if promised is not None:
+        if found == promised:
             return Finding(Event.MATCHED, VERIFIED)
         if not repaired:
             return Finding(Event.REPAIR)
         return Finding(
             Event.CORRUPT,
             error=HashMismatch(
-                f"the content does not have the promised hash: promised {promise.sha256.hex()}, "
-                f"twice fetched {sha256.hex()} ({size_bytes} bytes)",
+                f"the content does not have the promised hash: promised {promised.hex()}, "
+                f"twice fetched {(found or sha256).hex()} ({size_bytes} bytes)",
                 "the hub's record or its file is wrong; sync later and retry",
             ),
         )

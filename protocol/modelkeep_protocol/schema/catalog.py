@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from modelkeep_protocol.schema.common import Limit, RefText, ShortText
+from modelkeep_protocol.schema.common import Count, Limit, RefText, ShortText
 
 
 class Search(Struct, frozen=True):
@@ -48,6 +48,7 @@ class Show(Struct, frozen=True):
 
     ref: RefText
     raw: bool = False
+    fresh: bool = False  # ask the hub now, however young the answer here is
 
 
 class FileDetail(Struct, frozen=True):
@@ -100,6 +101,56 @@ class ModelDetail(Struct, frozen=True, omit_defaults=True):
     versions: list[VersionDetail]
     raw: Any = None
     revisions: int = 0
+    license: str | None = None
+    gated: str | None = None  # auto, manual: the content must be asked for on the hub
+    revision: str | None = None  # the commit, on a hub that has commits
+    gone_ms: int | None = None  # since when the hub denies it
+    age_s: float | None = None  # of the files' facts, where the hub was asked for them
+    stale: bool = False  # they are older than they should be: the hub did not answer
+    stale_why: str | None = None
+
+
+class ShowHistory(Struct, frozen=True):
+    """Which model's changes to list, the newest first."""
+
+    ref: RefText
+    limit: Limit = 50
+    before_ms: Count | None = None  # the page before this time
+    statistics: bool = False  # counters too
+
+
+class HistoryChange(Struct, frozen=True):
+    """One change: ``what`` was ``before`` and is ``after``."""
+
+    at_ms: int  # when it was seen here: it happened after seen_ms
+    kind: str  # license, words, file, version, statistics, state, name …
+    what: str
+    before: Any
+    after: Any
+    version: str | None  # the version's reference, where it is about one
+    seen_ms: int | None = None  # when what was before was fetched
+
+
+class Statistic(Struct, frozen=True):
+    """A counter at both ends of what a page of changes was made of."""
+
+    name: str
+    before: int | None
+    after: int | None
+    since_ms: int
+    until_ms: int
+
+
+class History(Struct, frozen=True):
+    """One page of changes. ``damaged``: what is older can't be read any more."""
+
+    ref: str
+    items: list[HistoryChange]
+    more: bool  # there is a page behind this one, even if this one is empty
+    damaged: bool
+    next_before_ms: int | None = None  # asks for it
+    name: str = ""
+    statistics: list[Statistic] = []
 
 
 class Complete(Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from modelkeep_protocol.schema.sync import SyncRun
+from modelkeep_protocol.schema.sync import Breaker, Coverage, Requests, SyncRun
 
 
 class Pong(Struct, frozen=True):
@@ -64,6 +64,11 @@ class HubStatus(Struct, frozen=True):
     has_token: bool
     last_sync_ms: int | None
     sync: SyncRun | None
+    next_sync_ms: int | None = None
+    is_quiet: bool = False  # it is in its quiet hours
+    requests: Requests | None = None
+    breakers: list[Breaker] = []
+    coverage: Coverage | None = None
 
 
 class Status(Struct, frozen=True):

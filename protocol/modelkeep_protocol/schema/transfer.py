@@ -47,12 +47,23 @@ class Job(Struct, frozen=True):
     updated_ms: int
 
 
+class LeftOut(Struct, frozen=True):
+    """Files of a repository that are not fetched; ``names`` are the first of ``count``."""
+
+    ref: str
+    why: str
+    count: int
+    size_bytes: int
+    names: list[str]
+
+
 class GetResult(Struct, frozen=True):
     """A job for each file, an error for each reference that has none."""
 
     jobs: list[Job]
     errors: list[Problem]
     total_bytes: int
+    left_out: list[LeftOut] = []
 
 
 class ListJobs(Struct, frozen=True):

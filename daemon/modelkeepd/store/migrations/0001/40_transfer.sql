@@ -8,10 +8,13 @@ CREATE TABLE job (
   hub TEXT NOT NULL, ref TEXT NOT NULL,          -- 'civitai', 'civitai:1102@1301#77'
   file_key INTEGER,                              -- row of the catalog; NULL: not from there
   remote_name TEXT NOT NULL,                     -- as the hub wrote it
-  name TEXT NOT NULL,                            -- safe, shown, wished for on disk
+  name TEXT NOT NULL,                            -- safe, shown, wished for on disk; a repository's file with its folders there
   root TEXT NOT NULL, folder TEXT NOT NULL,      -- the file goes to root/folder/
   size_bytes INTEGER, size_tolerance_bytes INTEGER NOT NULL DEFAULT 0,
   sha256 BLOB,                                   -- 32 bytes promised by the hub, or NULL
+  git_sha1 BLOB,                                 -- 20 bytes promised for a plain git file, or NULL
+  revision TEXT,                                 -- commit or branch it is fetched from, on a hub that has them
+  in_place INTEGER NOT NULL DEFAULT 0,           -- 1: one of a repository's files: wanted at its place, wherever its content lies too
   part TEXT NOT NULL UNIQUE,                     -- stem of the part file's name
   has_part INTEGER NOT NULL DEFAULT 0,           -- 1: a part file may lie on the disk
   bytes_done INTEGER NOT NULL DEFAULT 0,         -- at the last change of state
@@ -32,4 +35,4 @@ CREATE INDEX job_order ON job (priority DESC, position);
 CREATE INDEX job_wake ON job (not_before_ms) WHERE state = 'waiting';
 CREATE INDEX job_ref ON job (ref);
 CREATE INDEX job_content ON job (sha256) WHERE sha256 IS NOT NULL;
-CREATE INDEX job_part ON job (job_id) WHERE has_part = 1;
+CREATE INDEX job_part ON job (state, finished_ms) WHERE has_part = 1;

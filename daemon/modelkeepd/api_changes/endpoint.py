@@ -1,0 +1,344 @@
+"""One endpoint as it is being learnt: its shape so far, what is new since, and what looks broken.
+
+Pure state, no I/O. Answers are added to a window; from time to time the window is compared with
+the shape before and, when nothing has changed, becomes part of it. What would stop us is watched
+answer by answer: an essential field that is missing from several answers in a row, where it had
+always been, is a break. One odd page is none.
+"""
+
+import math
+from collections import deque
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from modelkeepd.api_changes.answer import Seen
+from modelkeepd.api_changes.compare import (
+    GOOD,
+    Change,
+    Evidence,
+    compare,
+    gone,
+    retyped,
+)
+from modelkeepd.api_changes.reads import BODY, ELEMENT, Path, Reads, reads_of
+from modelkeepd.api_changes.shape import Node, Shape, add_shape, halve, merged, nodes_of, scale
+from modelkeepd.api_changes.wording import example_of
+
+# changes of a version may be compared with what was learnt in a year, not with all time
+REMEMBERED_DOCUMENTS = 20_000
+NEW_VERSION_DOCUMENTS = 100
+
+
+class Patience(msgspec.Struct, frozen=True):
+    """How much is gathered before something is decided."""
+
+    evidence: Evidence = Evidence()
+    # the first answers are the shape, whatever they are
+    first_answers: int = 5
+    first_documents: int = 60
+    compare_every: int = 5
+    window_documents: int = 60
+    # a break: so many answers and documents in a row
+    broken_answers: int = 3
+
+
+class Streak(msgspec.Struct):
+    """Answers in a row in which one essential field could not be used."""
+
+    answers: int = 0
+    documents: int = 0
+    types: set[str] = set()
+
+
+class Endpoint:
+    """What is known of (hub, operation). ``version`` counts the shapes it has had."""
+
+    def __init__(
+        self,
+        hub: str,
+        operation: str,
+        *,
+        version: int = 1,
+        base: Shape | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self.hub, self.operation = hub, operation
+        self.version = version
+        self.base = base or Shape()
+        self.window = Shape()
+        self.is_paused = False
+        self.is_unsaved = False
+        self._patience = patience or Patience()
+        self._reads: Reads = reads_of(hub, operation)
+        self._streaks: dict[Path, Streak] = {}
+        self._samples: deque[bytes] = deque(maxlen=12)
+        self._compared_at = 0
+        self._document: Path = BODY  # where documents stand
+
+    @property
+    def is_new(self) -> bool:
+        """Still in the first answers, which are learnt whole."""
+        wanted = self._patience
+        return (
+            self.base.answers < wanted.first_answers or self.base.documents < wanted.first_documents
+        )
+
+    @property
+    def is_suspect(self) -> bool:
+        """Something essential was missing of late."""
+        return bool(self._streaks)
+
+    @property
+    def documents(self) -> int:
+        """How many documents the shape was learnt from, as far as it remembers."""
+        return self.base.documents + self.window.documents
+
+    def learn(self, seen: Seen, known: Collection[str] = ()) -> list[Change]:
+        """Take in one answer; the changes that are certain by now, breaking ones included.
+
+        The endpoint itself stays as it is until ``settled`` has been kept and is ``adopted``.
+        """
+        self.is_unsaved = True
+        if seen.samples:
+            self._samples.extend(seen.samples)
+            self._document = _document_place(seen.shape)
+        if self.is_new:
+            add_shape(self.base, seen.shape)
+            return []
+        breaks = self._breaks(seen)
+        add_shape(self.window, seen.shape)
+        if breaks:
+            return breaks
+        found: list[Change] = []
+        if self.window.answers - self._compared_at >= self._patience.compare_every:
+            self._compared_at = self.window.answers
+            found = self.differences(known)
+            if not found and self._is_full():
+                self._fold()
+        return found
+
+    def differences(self, known: Collection[str] = ()) -> list[Change]:
+        """What the window shows that the shape before has not, but breaks."""
+        found = compare(
+            self.base,
+            self.window,
+            self._reads,
+            operation=self.operation,
+            evidence=self._patience.evidence,
+            known=known,
+        )
+        return [self._with_example(change) for change in found if change.severity != "breaking"]
+
+    def settled(self, changes: Sequence[Change]) -> Shape:
+        """The shape after ``changes``: what is gone is forgotten, what is new belongs to it.
+
+        It begins with a short memory, or what is new would count as rare for years.
+        """
+        shape = merged(self.base)
+        while shape.documents > NEW_VERSION_DOCUMENTS or shape.answers > NEW_VERSION_DOCUMENTS:
+            halve(shape)
+        for change in changes:
+            old, new = _place(shape, change.place), _place(self.window, change.place)
+            if new is None:
+                forget(shape, change.place)
+            elif old is not None and change.kind in ("type_changed", "envelope_changed"):
+                # as often as before, but of the new types alone: the old ones would be news again
+                old.types, old.sets, old.keys, old.element = {}, {}, {}, None
+        add_shape(shape, self.window)
+        for change in changes:
+            if change.kind == "field_added":
+                _backdate(shape, self.window, change.place)
+        return shape
+
+    def without(self, place: Path) -> Shape:
+        """The shape that expects nothing at ``place``: a person has accepted a break."""
+        shape = merged(self.base)
+        forget(shape, place)
+        return shape
+
+    def adopt(self, shape: Shape) -> None:
+        """A new version: this is the shape from now on."""
+        self.version += 1
+        self.base, self.window = shape, Shape()
+        self._compared_at = 0
+        self._streaks.clear()
+
+    def whole(self) -> Shape:
+        """All that is known, to be kept."""
+        return merged(self.base, self.window)
+
+    def heals(self, seen: Seen) -> bool:
+        """Whether this answer has all that is essential again."""
+        node = seen.shape.statuses.get(GOOD)
+        if node is None or not seen.shape.documents:
+            return False
+        return not any(usable == 0 for _, _, usable, _ in self._essentials(node))
+
+    def start_afresh(self) -> None:
+        """Forget what was new, be it broken: after a pause, counting begins anew."""
+        self._streaks.clear()
+        self.window, self._compared_at = Shape(), 0
+
+    def _is_full(self) -> bool:
+        return (
+            self.window.documents >= self._patience.window_documents
+            or self.window.answers >= 4 * self._patience.window_documents
+        )
+
+    def _fold(self) -> None:
+        for status, node in self.window.statuses.items():
+            if status in self.base.statuses:
+                self._drop_types(self.base.statuses[status], node)
+        add_shape(self.base, self.window)
+        if self.base.documents > REMEMBERED_DOCUMENTS:
+            halve(self.base)
+        self.window, self._compared_at = Shape(), 0
+
+    def _drop_types(self, old: Node, new: Node) -> None:
+        """Forget types that have quietly gone: should one come back, that is news again."""
+        for kind, count in list(old.types.items()):
+            if kind not in new.types and new.docs and old.docs >= self._patience.evidence.before:
+                chance = count * math.log(old.docs / (old.docs + new.docs))
+                if chance < math.log(self._patience.evidence.chance) and len(old.types) > 1:
+                    del old.types[kind]
+        for key, child in new.keys.items():
+            if key in old.keys:
+                self._drop_types(old.keys[key], child)
+        if old.element is not None and new.element is not None:
+            self._drop_types(old.element, new.element)
+
+    def _essentials(self, node: Node) -> list[tuple[Path, int, int, set[str]]]:
+        """Of each essential path: documents that could have it, that have it usable, its types."""
+        found = []
+        for path in self._reads.essential:
+            parent, child = _find(node, path[:-1]), _find(node, path)
+            if parent is None:
+                continue
+            parents = parent.types.get("object", 0)
+            if not parents:
+                continue
+            kinds = dict(child.types) if child is not None else {}
+            usable = [n for k, n in kinds.items() if k != "null" and self._reads.can_use(path, k)]
+            found.append((path, parents, max(usable, default=0), set(kinds)))
+        return found
+
+    def _breaks(self, seen: Seen) -> list[Change]:
+        node = seen.shape.statuses.get(GOOD)
+        if node is None:
+            return []
+        found = []
+        for path, parents, usable, kinds in self._essentials(node):
+            missing = None if usable else self._chance_of_missing(path)
+            if missing is None:
+                self._streaks.pop(path, None)
+                continue
+            streak = self._streaks.setdefault(path, Streak())
+            streak.answers += 1
+            streak.documents += parents
+            streak.types |= kinds
+            if (
+                streak.answers >= self._patience.broken_answers
+                and missing**streak.documents <= self._patience.evidence.chance
+            ):
+                found.append(self._break(path, streak))
+        # what stands inside of a missing field is missing with it
+        found.sort(key=lambda change: len(change.place))
+        return found[:1]
+
+    def _chance_of_missing(self, path: Path) -> float | None:
+        """How probable it is that a document lacks this; None where that is nothing unusual."""
+        root = self.base.statuses.get(GOOD)
+        parent = None if root is None else _find(root, path[:-1])
+        child = None if root is None else _find(root, path)
+        if parent is None or child is None:
+            return None
+        n, evidence = parent.types.get("object", 0), self._patience.evidence
+        if n < min(evidence.before, self._patience.first_answers):
+            return None
+        if child.docs < evidence.always * n:
+            return None
+        # as often as it was missing before, and once more for what has not been seen
+        return (n - min(child.docs, n) + 1) / (n + 2)
+
+    def _break(self, path: Path, streak: Streak) -> Change:
+        root = self.base.statuses[GOOD]
+        old = _find(root, path)
+        assert old is not None
+        before = " or ".join(sorted(old.types))
+        count = f"{streak.answers} answers in a row"
+        if streak.types:
+            after = f"{' or '.join(sorted(streak.types))}, in {count}"
+            change = retyped(path, "essential", before, after, is_usable=False, is_taken=False)
+        else:
+            change = gone(path, "essential", before, f"missing from {count}")
+        return self._with_example(change)
+
+    def _with_example(self, change: Change) -> Change:
+        if change.example:
+            return change
+        if change.place[: len(self._document)] != self._document:
+            return change  # of the envelope, and samples are documents
+        inner = change.place[len(self._document) :]
+        example = example_of(list(self._samples)[::-1], inner)
+        return msgspec.structs.replace(change, example=example)
+
+
+def _document_place(shape: Shape) -> Path:
+    body = _find(shape.statuses[GOOD], BODY) if GOOD in shape.statuses else None
+    if body is not None and body.element is not None:
+        return (*BODY, ELEMENT)
+    is_page = body is not None and (items := body.keys.get("items")) and items.element is not None
+    return (*BODY, "items", ELEMENT) if is_page else BODY
+
+
+def _find(node: Node, path: Path) -> Node | None:
+    found: Node | None = node
+    for part in path:
+        if found is None:
+            return None
+        found = found.element if part == ELEMENT else found.keys.get(part)
+    return found
+
+
+def _place(shape: Shape, path: Path) -> Node | None:
+    status, inner = _split(path)
+    root = shape.statuses.get(status)
+    return None if root is None else _find(root, inner)
+
+
+def _backdate(shape: Shape, window: Shape, path: Path) -> None:
+    """Let a new field have been there always, as often as it is in the window.
+
+    The version is that of documents which have it; those before would make it look rare.
+    """
+    parent, before = _place(shape, path[:-1]), _place(window, path[:-1])
+    node = _place(shape, path)
+    if parent is not None and before is not None and node is not None:
+        total, seen = parent.types.get("object", 0), before.types.get("object", 0)
+        if 0 < seen < total:
+            scale(node, total, seen)
+
+
+def _split(path: Path) -> tuple[str, Path]:
+    """The status, and the path below it."""
+    return (path[0][:-1], path[1:]) if path[:1] and path[0].endswith(":") else (GOOD, path)
+
+
+def forget(shape: Shape, path: Path) -> None:
+    """Take a place out of a shape, so that whatever comes there is new."""
+    status, inner = _split(path)
+    if not inner:
+        return
+    parent = _place(shape, path[:-1]) if len(inner) > 1 else shape.statuses.get(status)
+    if parent is None:
+        return
+    if inner[-1] == ELEMENT:
+        parent.element = None
+    else:
+        parent.keys.pop(inner[-1], None)
+
+
+def size_of(shape: Shape) -> int:
+    """How many places a shape knows."""
+    return sum(1 for root in shape.statuses.values() for _ in nodes_of(root))
