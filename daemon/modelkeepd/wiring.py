@@ -188,8 +188,12 @@ def _sync_ports(settings: Settings, hubs: Hubs, name: str, clocks: Clocks) -> Sy
 def _transfer_settings(settings: Settings) -> TransferSettings:
     root = settings.transfer.root
     layout: str = settings.transfer.layout
-    if not root and settings.library.roots:
-        root, layout = settings.library.roots[0].path, settings.library.roots[0].layout
+    roots = settings.library.roots
+    if not root and roots:
+        root, layout = roots[0].path, roots[0].layout
+    elif layout == "auto":
+        # an empty folder shows no layout, but the library's settings may tell it
+        layout = next((each.layout for each in roots if each.path == root), layout)
     return TransferSettings(
         # links resolved, as the library does: both must call a folder by one name
         root=_folder(root, "transfer.root") if root else None,

@@ -23,7 +23,7 @@ from tests.hubsim.civitai_world import CivitaiWorld
 from tests.hubsim.faults import Faults
 from tests.hubsim.hf_world import HuggingFaceWorld
 from tests.hubsim.messages import Request, Response
-from tests.hubsim.options import Dialect, HubOptions, World
+from tests.hubsim.options import HubOptions, World
 from tests.hubsim.serve import LogEntry, Server, listen, url_of
 
 _WORLDS: dict[str, Callable[..., World]] = {
@@ -43,11 +43,11 @@ class Hub:
             )
         self.contents = Contents(options.seed)
         self.clock_offset_s = 0.0
-        self.world: Any = make(
+        self.world: World = make(
             options, self.contents, wall_s=lambda: time.time() + self.clock_offset_s
         )
         self.catalog = self.world.catalog
-        self.dialect: Dialect = self.world.dialect
+        self.dialect = self.world.dialect
         self.faults = Faults(options.faults, options.seed)
         self.server = Server(self.answer)
 
@@ -103,7 +103,7 @@ class Hub:
         return self.world.truth(digests=digests)
 
     def specials(self) -> dict[str, Any]:
-        return dict(self.world.specials())
+        return self.world.specials()
 
     # -- one request -------------------------------------------------------------------------------
 

@@ -78,13 +78,21 @@ class CivitaiWorld:
             "now_ms": self.catalog.now_ms,
         }
 
-    def document(self, hub_id: object) -> Json | None:
+    def name(self, key: str) -> str:
+        """What the model of an id is called."""
+        item = self.catalog.document(int(key))
+        if item is None:
+            raise LookupError(f"no such model: {key}")
+        return str(item["name"])
+
+    def document(self, hub_id: object, *fields: str) -> Json | None:
         """The model's list item at full visibility, as its list would show it."""
         number = int(str(hub_id))
         item, source = self.catalog.document(number), self.catalog.source(number)
         if item is None or source is None:
             return None
-        return json.loads(self._text(item, source))
+        shown: Json = json.loads(self._text(item, source))
+        return {key: shown[key] for key in fields if key in shown} if fields else shown
 
     def _text(self, item: Json, source: Source) -> str:
         if not source.verbatim and self.dialect.era.name is not None:

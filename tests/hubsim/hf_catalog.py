@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import random
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -74,7 +74,7 @@ class Overlay:
 
 
 # What the columns of a row say, by the names they have in documents.
-_COLUMNS = {
+_COLUMNS: dict[str, Callable[[Repo], object]] = {
     "id": lambda repo: repo.name,
     "modelId": lambda repo: repo.name,
     "author": lambda repo: MISSING if repo.author is None else repo.author,
@@ -192,6 +192,8 @@ class RepoCatalog:
         if overlay is not None and name in overlay.fields:
             return overlay.fields[name]
         source = self._source(repo.key)
+        if name == "_id" and not source.verbatim:
+            return repo.key
         if source.verbatim:
             value = source.value(repo.key, name)
             if value is MISSING or overlay is None or name not in _COLUMNS:
@@ -207,14 +209,14 @@ class RepoCatalog:
         return source.value(repo.key, name)
 
     def bears_id(self, repo: Repo) -> bool:
-        """Whether its documents say its `_id`: very old recordings may lack it."""
+        """Whether its documents say its `_id`: odd recordings may not."""
         source = self._source(repo.key)
-        return not source.verbatim or source.value(repo.key, "_id") is not MISSING
+        return not source.verbatim or source.value(repo.key, "_id") == repo.key
 
     def document(self, repo: Repo, names: Iterable[str]) -> Json:
         """`_id` and the named fields, as far as the repository has them, in that order."""
-        found: Json = {"_id": repo.key} if self.bears_id(repo) else {}
-        for name in names:
+        found: Json = {}
+        for name in ("_id", *names):
             value = self.value(repo, name)
             if value is not MISSING:
                 found[name] = value

@@ -17,6 +17,7 @@ from tests.hubsim.bytes import Body, BytesBody, ContentKey, Contents
 from tests.hubsim.formats_models import shard_tensors
 from tests.hubsim.hf_population import Population, Repo
 from tests.hubsim.hf_repos import architecture, pipeline_class, readme
+from tests.hubsim.population import Json
 
 _GITATTRIBUTES = "".join(
     f"*.{ending} filter=lfs diff=lfs merge=lfs -text\n"
@@ -247,7 +248,7 @@ class SyntheticRepoFiles:
         return files
 
     def _transformers(self, repo: Repo, bits: int) -> list[RepoFile]:
-        config = {"architectures": [architecture(repo)], "model_type": repo.family}
+        config: Json = {"architectures": [architecture(repo)], "model_type": repo.family}
         config |= {"torch_dtype": "float16", "vocab_size": 32000}
         files = [
             RepoFile("config.json", plain=_Json(config)),

@@ -13,6 +13,7 @@ import datetime
 import email.utils
 import hashlib
 import json
+import re
 import urllib.parse
 import zlib
 from collections.abc import Iterator
@@ -99,13 +100,13 @@ class RecordedRepos:
         name = str(document.get("id") or document.get("modelId"))
         key = document.get("_id") or hashlib.sha256(name.lower().encode()).hexdigest()[:24]
         if not self._as_recorded:
-            for sibling in document.get("siblings") or ():
+            for sibling in _siblings(document):
                 self._rewrite(str(key), sibling)
         self._states.setdefault(str(key), []).append(document)
 
     def _rewrite(self, key: str, sibling: Json) -> None:
         """Sizes and hashes that were recorded become those of the bytes made here."""
-        if not isinstance(sibling, dict) or not sibling.keys() & {"size", "lfs", "blobId"}:
+        if not sibling.keys() & {"size", "lfs", "blobId"}:
             return
         blob = self._blobs.describe(self._file(key, str(sibling.get("rfilename")), sibling))
         sibling |= {"size": blob.size_bytes, "blobId": blob.git_sha1}
@@ -147,7 +148,7 @@ class RecordedRepos:
 
     def repo(self, key: str) -> Repo:
         document = self._document(key)
-        born = _milliseconds(document.get("createdAt")) or int(key[:8], 16) * 1000
+        born = _milliseconds(document.get("createdAt")) or _birth_in(key)
         gated = document.get("gated")
         tags = document.get("tags")
         count = min(self.state, len(self._states[key]) - 1) + 1
@@ -183,11 +184,10 @@ class RecordedRepos:
         return hashlib.sha1(text, usedforsecurity=False).hexdigest()
 
     def files(self, key: str, number: int) -> list[RepoFile]:
-        siblings = self._document(key, min(number, self.state)).get("siblings")
+        document = self._document(key, min(number, self.state))
         return [
             self._file(key, str(sibling["rfilename"]), sibling, number)
-            for sibling in (siblings if isinstance(siblings, list) else ())
-            if isinstance(sibling, dict) and "rfilename" in sibling
+            for sibling in _siblings(document)
         ]
 
     def _file(self, key: str, path: str, sibling: Json, number: int = 0) -> RepoFile:
@@ -195,7 +195,8 @@ class RecordedRepos:
             edit = f" {number}" if path == "README.md" else ""
             return RepoFile(path, plain=Text(f"{path} of {key}{edit}\n".encode()))
         # Files that were recorded with one hash stay the same bytes.
-        recorded = (sibling.get("lfs") or {}).get("sha256")
+        lfs = sibling.get("lfs")
+        recorded = lfs.get("sha256") if isinstance(lfs, dict) else None
         seed = zlib.crc32(str(recorded or f"{key}/{path}").encode()) | 1 << 42
         return RepoFile(path, self._contents.key(kind_of(path), seed))
 
@@ -262,6 +263,21 @@ def _milliseconds(text: object) -> int | None:
     if date.tzinfo is None:
         date = date.replace(tzinfo=datetime.UTC)
     return round(date.timestamp() * 1000)
+
+
+def _siblings(document: Json) -> list[Json]:
+    """The files of a document, as far as they are told of sensibly."""
+    siblings = document.get("siblings")
+    return [
+        sibling
+        for sibling in (siblings if isinstance(siblings, list) else ())
+        if isinstance(sibling, dict) and "rfilename" in sibling
+    ]
+
+
+def _birth_in(key: str) -> int:
+    """The creation date that an `_id` begins with."""
+    return int(key[:8], 16) * 1000 if re.fullmatch("[0-9a-f]{24}", key) else 0
 
 
 def _number(value: object) -> int:

@@ -88,7 +88,7 @@ class SyntheticRepos:
             return key
         return key if (self.maker.old_name(repo) or "").lower() == name else None
 
-    def kind_at(self, key: str) -> str | None:
+    def kind_at(self, key: str) -> str:
         """The kind of repository, without making it."""
         index = self.population.index_of(key)
         assert index is not None

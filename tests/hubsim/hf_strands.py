@@ -62,9 +62,10 @@ class SyntheticStrand:
         self._counters: dict[str, array[int]] = {}
 
     def rows(self, sort: str, after: Place | None, skip: Set[str]) -> Iterator[tuple[Place, str]]:
+        found: Iterator[Place]
         if sort == "lastModified":
             runs = [self._steady(after), self._late(after)]
-            found = heapq.merge(*runs)
+            found = iter(heapq.merge(*runs))
         elif sort == "createdAt":
             count = self._population.count
             found = self._walk(count, self._created, after)

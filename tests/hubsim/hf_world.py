@@ -82,6 +82,9 @@ class HuggingFaceWorld:
             "now_ms": self.catalog.now_ms,
         }
 
+    def version_ids(self, hub_id: int) -> list[int]:
+        raise LookupError("a repository has commits, no versions with numbers")
+
     def name(self, key: str) -> str:
         """What a repository is called now."""
         return self._known(key).name

@@ -116,3 +116,12 @@ async def test_the_log_shows_where_a_token_went():
         assert "authorization" not in hub.log[1].headers
         assert hub.log[1].finished
         assert hub.log[1].sent_bytes > 1000
+
+
+def test_a_million_repositories_serve_a_page_at_once():
+    args = ("--dialect", "huggingface", "--models", 1_000_000, "--largest-page", 7)
+    with running(*args, "--quota", "api=5", "--window", 60) as (base, process):
+        assert process.stdout.readline().startswith("storage http://localhost:")
+        answer = httpx.get(f"{base}/api/models", params={"sort": "lastModified", "limit": 30})
+        assert len(answer.json()) == 7
+        assert answer.headers["ratelimit-policy"] == '"fixed window";"api";q=5;w=60'

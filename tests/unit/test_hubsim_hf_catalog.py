@@ -2,7 +2,9 @@
 
 import hashlib
 import itertools
+import json
 import pickletools
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from tests.hubsim.hf_files import git_sha1, pointer
 from tests.hubsim.hf_population import SENTINEL_S, SPECIALS, Population
 from tests.hubsim.hf_source import SyntheticRepos
 from tests.hubsim.hf_strands import SORTS, place_of
+from tests.hubsim.messages import Request
 from tests.hubsim.rate_limits import RateLimits
 
 
@@ -268,6 +271,34 @@ def test_large_files_are_the_newest_repositories():
     hub.change({"replace_file": [key]})
     (file,) = hub.catalog.files(hub.catalog.repo(key))
     assert hub.catalog.blobs.describe(file).sha256 != blob.sha256
+
+
+# --- recorded documents ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [None, 123, [], "x", {}, [1, {}], "gone"])
+def test_odd_recorded_documents_are_served_and_break_nothing(value, tmp_path):
+    source = Path(__file__).parents[1] / "fixtures" / "huggingface" / "model-zephyr-7b-beta.json"
+    whole = json.loads(source.read_bytes())
+    (tmp_path / "good.json").write_text(
+        '{"_id": "666666666666666666666666", "id": "a/b", "sha": ""}'
+    )
+    for name in whole:
+        odd = {key: inner for key, inner in whole.items() if key != name}
+        if value != "gone":
+            odd[name] = value
+        (tmp_path / "odd.json").write_text(json.dumps(odd))
+        hub = Hub(HubOptions(dialect="huggingface", models=0, folder=tmp_path))
+        for target in (
+            "/api/models", "/api/models?sort=createdAt&expand=siblings&filter=transformers",
+            f"/api/models/{whole['id']}?blobs=true", f"/api/models/{whole['id']}/tree/main",
+        ):  # fmt: skip
+            answer = hub.dialect.answer(Request("GET", target, []))
+            assert answer.status < 500
+            if target == "/api/models":
+                rows = json.loads(read_all(answer.body))
+                assert odd in rows
+        assert "6" * 24 in hub.truth()
 
 
 # --- quotas ---------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ def _requests(requests: dict[str, Any] | None, out: Output) -> str:
     ]
     shown += f", {', '.join(left)}" if left else ""
     if out.verbose:
-        shown += f"; {requests['per_s']:.2g} a second, in all {requests['sent']:,} sent"
+        shown += f"; {requests['per_s']:.3g} a second, in all {requests['sent']:,} sent"
         shown += f" and {requests['saved']:,} saved"
     return shown
 

@@ -8,7 +8,7 @@ words are never an error; they come back as they are.
 
 from modelkeepd.kinds.guess import BaseGuess, Guess
 from modelkeepd.kinds.huggingface import huggingface_base, huggingface_type
-from modelkeepd.kinds.seen import SeenWord, adopt, register, seen_words
+from modelkeepd.kinds.seen import SeenWord, adopt, register, seen_words, words_used
 from modelkeepd.kinds.table import (
     bases,
     canonical_base,
@@ -37,4 +37,5 @@ __all__ = [
     "topics",
     "topics_of",
     "types",
+    "words_used",
 ]

@@ -71,8 +71,8 @@ def base_guesses(clues: Iterable[Clue]) -> tuple[BaseGuess, ...]:
         elif general:
             scores[family] = scores.get(family, 0.0) + left
         elif scores:
-            # only members were named: what speaks for them is the whole of it
-            confidence = 1.0
+            # only members were named: what speaks for them is in the family's confidence already
+            confidence /= _together(found)
         for word, score in scores.items():
             share = round(min(MOST, confidence * score), 3)
             if share >= _LEAST:

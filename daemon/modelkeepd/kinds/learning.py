@@ -23,6 +23,8 @@ _STRENGTH = {"form": 1.0, "parent": 1.0, "author": 0.8, "folder": 0.8, "word": 0
 # one confirmation counts 0.6 of its feature's strength, five 0.85, twenty 0.95
 _PRIOR, _PRIOR_TOTAL = 0.5, 1.5
 _AGREEING = 0.7
+# files that share a folder, words and a size may still be of different kinds
+_UNLIKE = 0.6
 _MAX_FEATURES = 40
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _DIGITS = re.compile(r"\d+")
@@ -98,6 +100,7 @@ class Learned:
     def clues(self, facts: FileFacts) -> Iterator[Clue]:
         """What was said of files like this one."""
         weights: dict[tuple[str, str], list[float]] = {}
+        alike: set[tuple[str, str]] = set()
         counts: Counter[tuple[str, str]] = Counter()
         for feature in features_of(facts):
             strength = _STRENGTH[feature.partition(":")[0]]
@@ -110,9 +113,13 @@ class Learned:
                     share = (count + _PRIOR) / (total + _PRIOR_TOTAL)
                     weights.setdefault((about, word), []).append(strength * share)
                     counts[about, word] = max(counts[about, word], count)
+                    if strength == 1.0:
+                        alike.add((about, word))
         for (about, word), found in weights.items():
             best = max(found)
             weight = 1.0 - (1.0 - best) * _AGREEING ** (len(found) - 1)
+            if (about, word) not in alike:
+                weight *= _UNLIKE
             times = counts[about, word]
             files = "a file" if times == 1 else f"{times} files"
             yield Clue(

@@ -5,7 +5,7 @@ table knows cost a dictionary's look, so that it may be called for every page. R
 base models (``org/name``) are references, not kinds, and are passed over.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -32,6 +32,29 @@ class Transaction(Protocol):
     def emit(self, topic: str, kind: str, subject: str, payload: Mapping[str, object]) -> int: ...
 
 
+class _File(Protocol):
+    @property
+    def kind(self) -> str: ...
+
+
+class _Version(Protocol):
+    @property
+    def files(self) -> Sequence[_File]: ...
+
+
+class Worded(Protocol):
+    """A model as its hub's document says, in so far as it names kinds."""
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def base_models(self) -> Sequence[str]: ...
+
+    @property
+    def versions(self) -> Sequence[_Version]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class SeenWord:
     """A word as a hub writes it. ``hub`` is where."""
@@ -41,6 +64,19 @@ class SeenWord:
     hub: str
     first_seen_ms: int = 0
     last_seen_ms: int = 0
+
+
+def words_used(hub: str, models: Iterable[Worded]) -> list[SeenWord]:
+    """The words for kinds in these models, each once."""
+    found: dict[tuple[SeenKind, str], None] = {}
+    for model in models:
+        found["type", model.type] = None
+        for base in model.base_models:
+            found["base", base] = None
+        for version in model.versions:
+            for file in version.files:
+                found["file_type", file.kind] = None
+    return [SeenWord(kind, word, hub) for kind, word in found]
 
 
 def register(tx: Transaction, words: Iterable[SeenWord]) -> list[SeenWord]:

@@ -261,6 +261,7 @@ def family_of(base: str) -> str:
     return kind.family or kind.name
 
 
+@lru_cache(20_000)
 def is_known(kind: str, word: str) -> bool:
     """Whether the table has this word for a ``type``, a ``base`` or a ``file_type``."""
     words = {

@@ -71,6 +71,10 @@ def _learned(db: apsw.Connection) -> Learned:
 
 
 def _look(path: str) -> tuple[str, Looked]:
+    if not path.startswith("/"):
+        raise ModelkeepError(
+            INVALID, f"{path!r} is not an absolute path", "name the file by its whole path"
+        )
     try:
         place = absolute_text(path)
         return place, look_inside(place)

@@ -13,6 +13,7 @@ import msgspec
 
 from modelkeepd.hubs.contract import ListItem
 from modelkeepd.hubs.documents import document_hash
+from modelkeepd.kinds import register, words_used
 from modelkeepd.store import Tx
 from modelkeepd.sync import facts, suspects
 from modelkeepd.sync.facts import Before
@@ -109,6 +110,8 @@ def apply_page(tx: Tx, write: PageWrite) -> PageOutcome:
         for before, replaced in changed:
             assert replaced.model.parsed is not None
             facts.note_changes(tx, before, replaced.model.parsed)
+        came = [*new, *(replaced.model for _, replaced in changed)]
+        register(tx, words_used(write.hub, (m.parsed for m in came if m.parsed is not None)))
     _note_seen(tx, write, [r.model_key for _, r in changed], unchanged, doubted)
     new_odd = _keep_odd(tx, write, odd)
     seen = len(new) + len(changed) + len(unchanged) + len(doubted)
