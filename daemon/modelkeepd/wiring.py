@@ -22,7 +22,9 @@ from modelkeepd.hubs.keeper import HubKeeper
 from modelkeepd.hubs.opening import HubConfig, Hubs, open_hubs
 from modelkeepd.hubs.reference import parse_reference
 from modelkeepd.hubs.schedule import is_quiet, local_time
+from modelkeepd.legacy.service import LegacyService
 from modelkeepd.library import records
+from modelkeepd.library.guessing import FileGuesses
 from modelkeepd.library.layout import detect_layout, folder_for
 from modelkeepd.library.paths import from_text
 from modelkeepd.library.roots import read_roots
@@ -31,6 +33,7 @@ from modelkeepd.maintenance import MaintenanceService
 from modelkeepd.rpc.errors import as_modelkeep_error
 from modelkeepd.rpc.handlers import Handlers
 from modelkeepd.rpc.hubs import HubMethods
+from modelkeepd.rpc.kinds import KindMethods
 from modelkeepd.rpc.mirror import MirrorMethods
 from modelkeepd.rpc.server import RpcService
 from modelkeepd.rpc.transfers import Ask
@@ -110,11 +113,13 @@ async def wire(
         snapshots = SnapshotService(
             store, DocumentCodec(), Path(paths.config_dir), parse=parse_model, clocks=clocks
         )
+        legacy = LegacyService(store, [Path(paths.config_dir), Path(paths.state_dir)])
         services: list[Service] = [
             MaintenanceService(store, settings.events),
             HubKeeper(hubs, partial(store.apply, durability=Durability.NORMAL), store.read),
             api_changes,
             library,
+            legacy,
             catalog,
             transfer,
             sync,
@@ -130,6 +135,8 @@ async def wire(
             library=library,
             catalog=catalog,
             transfer=transfer,
+            late_warnings=lambda: legacy.warnings,
+            kinds=KindMethods(store, FileGuesses(store)),
             hubs=HubMethods(
                 sync, hubs, homes, {config.name: config.token is not None for config in configs}
             ),

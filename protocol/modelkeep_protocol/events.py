@@ -32,10 +32,16 @@ KINDS: dict[str, dict[str, str]] = {
         "taken_down": "a model: the hub has taken it down; hub, name, from",
         "listed": "a model: it is no longer archived or taken down; hub, name, from",
         "renamed": "a model: people call it by another name now; hub, name, from, to",
+        "kind.new": "a word for a type or base model that is not in the list of known ones; kind,"
+        " hub",
+        "legacy.imported": "a models.json: it was taken in; entries, odd, linked, files",
+        "legacy.broken": "a models.json: it can't be read and was left alone; why",
     },
     LIBRARY: {
-        "file.added": "a path: a file appeared in a watched folder, came back (returned), or was"
-        " placed there by a download (placed); size_bytes, [sha256, ref, name]",
+        "file.confirmed": "a path: a person said what the file is; [type, base]",
+        "file.added": "a path: a file appeared in a watched folder, came back (returned), was"
+        " placed there by a download (placed), or was named by a models.json (registered);"
+        " size_bytes, [sha256, ref, name]",
         "file.identified": "a path: its content is known to the catalog; ref, name, [sha256]",
         "file.moved": "a path: the file was at `from` before; from, [ref, name]",
         "file.changed": "a path: the content changed; size_bytes",

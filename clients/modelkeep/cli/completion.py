@@ -32,8 +32,18 @@ _QUERY_FIELDS = {
     "updated:": "",
     "commercial:": "",
     "owned:": "",
+    "supported:": "",
+    "topic:": "",
+    "family:": "",
 }
-_FIXED = {"hub:": ("civitai", "huggingface"), "commercial:": ("yes", "no"), "owned:": ("yes", "no")}
+_TOPICS = ("style", "concept", "pose", "character", "clothing", "background")
+_FIXED = {
+    "hub:": ("civitai", "huggingface"),
+    "commercial:": ("yes", "no"),
+    "owned:": ("yes", "no"),
+    "supported:": ("yes", "no"),
+    "topic:": _TOPICS,
+}
 _HUBS = ("civitai", "huggingface")
 
 

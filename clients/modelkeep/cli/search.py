@@ -101,7 +101,7 @@ VERBS = {
                 ),
                 Option(("--limit",), COUNT, "how many to list (20)", metavar="N", default=20),
                 Option(("--offset",), COUNT, "skip so many", metavar="N", default=0),
-                Option(("--facets",), FLAG, "count the hits by type and base model"),
+                Option(("--facets",), FLAG, "count the hits by type, base model and topic"),
             ),
             about=(
                 "Works without the hub. `modelkeep help query` describes the language. Words that "

@@ -63,6 +63,7 @@ def _fields(model: dict[str, Any]) -> list[tuple[str, str]]:
         ("nsfw level", model["nsfw_level"]),
         ("commercial", {True: "yes", False: "no", None: "unknown"}[model["commercial"]]),
         ("license", model.get("license")),
+        ("memory", f"about {model['memory_gb']:g} GB" if model.get("memory_gb") else None),
         ("access", _access(model)),
         ("revision", model.get("revision")),
         ("published", text.day(model["published_ms"])),

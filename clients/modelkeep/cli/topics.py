@@ -22,6 +22,9 @@ Fields:
   nsfw:<=2  downloads:>1000  size:<2GB  updated:>2026-01-01
   commercial:yes          pictures made with it may be sold
   owned:yes               a file of it is in the library
+  topic:style             what its tags are about: style, concept, pose, character …
+  family:flux             base models of one architecture
+  supported:yes           on the list of well-known models, with what they need
   source:x                as hub, type, base and creator say where it is from
 
 The shell takes quotes, < and > for its own: put such a query in single quotes.

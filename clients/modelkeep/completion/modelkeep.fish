@@ -65,7 +65,7 @@ complete -c modelkeep -n '__modelkeep_at "search"' -a '(__modelkeep_live query)'
 complete -c modelkeep -n '__modelkeep_at "search"' -l sort -d 'relevance, downloads, updated, published, name, size …' -x
 complete -c modelkeep -n '__modelkeep_at "search"' -l limit -d 'how many to list (20)' -x
 complete -c modelkeep -n '__modelkeep_at "search"' -l offset -d 'skip so many' -x
-complete -c modelkeep -n '__modelkeep_at "search"' -l facets -d 'count the hits by type and base model'
+complete -c modelkeep -n '__modelkeep_at "search"' -l facets -d 'count the hits by type, base model and topic'
 complete -c modelkeep -n '__modelkeep_at "show"' -F -a '(__modelkeep_live refs)'
 complete -c modelkeep -n '__modelkeep_at "show"' -l raw -d 'the document as the hub sent it'
 complete -c modelkeep -n '__modelkeep_at "show"' -l fresh -d 'ask the hub now, however young the answer is'

@@ -17,6 +17,7 @@ from modelkeepd.catalog.rows import ParseModel
 from modelkeepd.hubs.contract import OddDocument, ParsedModel, ParsedVersion
 from modelkeepd.hubs.documents import DocumentCodec, DocumentDamaged, read_document
 from modelkeepd.hubs.reference import Reference, file_ref, model_ref, version_ref
+from modelkeepd.kinds.supported import supported
 
 HUB_SITES = {"civitai": "https://civitai.com", "huggingface": "https://huggingface.co"}
 
@@ -54,6 +55,7 @@ def show(
         state, owned, published_ms, updated_ms, fetched_ms, revisions, license_, gated, gone_ms,
         revision,
     ) = row  # fmt: skip
+    known = supported(hub, ref_id, name)
     document = _document(db, codec, model_key)
     parsed = _parsed(hub, document, parse)
     names = msgspec.json.Decoder(list[str])
@@ -83,6 +85,7 @@ def show(
         gated=gated,
         revision=revision,
         gone_ms=gone_ms,
+        memory_gb=None if known is None else known.memory_gb,
     )
 
 

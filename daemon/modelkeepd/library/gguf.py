@@ -19,12 +19,11 @@ MAX_TENSORS = 50_000
 MAX_ITEMS = 2_000_000
 MAX_TEXT_BYTES = 4_096
 _MAX_KEY_BYTES = 65_535
+_MAX_NAME_BYTES = 300
 _MAX_DEPTH = 4
 _WINDOW_BYTES = 1 << 20
 
-_FIXED = dict(
-    zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), tuple("BbHhIif?Qqd"), strict=True)
-)
+_FIXED = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), tuple("BbHhIif?Qqd"), strict=True))
 _STRING, _ARRAY = 8, 9
 
 
@@ -74,7 +73,7 @@ class _Reader:
             if value is not None and name is not None:
                 header.values[name] = value
         for _ in range(tensors):
-            name = self._text(1 << 10)
+            name = self._text(_MAX_NAME_BYTES)
             dimensions = self._number("I")
             if dimensions > 8 or name is None:
                 raise _Ended

@@ -104,7 +104,9 @@ def _safetensors(
     reader = HeaderReader(read_at(8, length), keep_bytes=_MAX_VALUE_BYTES)
     try:
         for entry in reader.entries():
-            if not isinstance(entry, NullMetadata) and len(tensors) < MAX_TENSORS:
+            if isinstance(entry, NullMetadata) or len(tensors) >= MAX_TENSORS:
+                continue
+            if len(entry.name) <= _MAX_NAME_CHARS:  # no layer is called by a page of text
                 tensors[entry.name.decode("utf-8", "replace")] = entry.shape
     except Malformed:
         pass  # what stood before the fault was read

@@ -7,12 +7,12 @@ import apsw
 import msgspec
 
 from modelkeep_protocol import PROTOCOL_MAJOR, PROTOCOL_MINOR, methods, schema
-from modelkeep_protocol.errors import ModelkeepError
 from modelkeep_protocol.paths import Paths
 from modelkeepd.catalog.service import CatalogService
 from modelkeepd.clocks import Clocks
 from modelkeepd.library.service import LibraryService
 from modelkeepd.rpc.hubs import HubMethods
+from modelkeepd.rpc.kinds import KindMethods
 from modelkeepd.rpc.mirror import MirrorMethods
 from modelkeepd.rpc.server import Handler
 from modelkeepd.rpc.streams import EventReader
@@ -42,6 +42,8 @@ class Handlers:
         transfer: TransferService,
         hubs: HubMethods,
         mirror: MirrorMethods,
+        kinds: KindMethods,
+        late_warnings: Callable[[], Sequence[str]] = tuple,
         askable: Collection[str] = (),
         ask: Ask | None = None,
     ) -> None:
@@ -56,6 +58,8 @@ class Handlers:
         self._transfer = transfer
         self._hubs = hubs
         self._mirror = mirror
+        self._kinds = kinds
+        self._late_warnings = late_warnings
         self._askable = askable
         self._ask = ask
         self._started_ms = clocks.wall_ms()
@@ -91,14 +95,8 @@ class Handlers:
             methods.LIBRARY_SCAN: self.library_scan,
             methods.EVENTS_READ: events.read,
             methods.EVENTS_WATCH: events.watch,
-            **self._not_yet(),
+            **self._kinds.table(),
         }
-
-    def _not_yet(self) -> dict[str, Handler]:  # TEMPORARY while issue 3 is being put together
-        def refuse(params: msgspec.Struct) -> schema.Empty:
-            raise ModelkeepError("unsupported", "not there yet")
-
-        return {name: refuse for name in schema.METHODS if name.partition(".")[0] == "kinds"}
 
     def ping(self, params: schema.Empty) -> schema.Pong:
         """Answered inside the pump: it tells how busy that is."""
@@ -140,7 +138,7 @@ class Handlers:
             ),
             library=await self._library.status(),
             hubs=self._hubs.statuses(),
-            warnings=self._warnings,
+            warnings=[*self._warnings, *self._late_warnings()],
         )
 
     async def _active_ids(self) -> list[int]:

@@ -105,6 +105,7 @@ class ModelDetail(Struct, frozen=True, omit_defaults=True):
     gated: str | None = None  # auto, manual: the content must be asked for on the hub
     revision: str | None = None  # the commit, on a hub that has commits
     gone_ms: int | None = None  # since when the hub denies it
+    memory_gb: float | None = None  # what a well-known model needs, as people say
     age_s: float | None = None  # of the files' facts, where the hub was asked for them
     stale: bool = False  # they are older than they should be: the hub did not answer
     stale_why: str | None = None
