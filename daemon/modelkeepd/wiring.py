@@ -16,11 +16,11 @@ from modelkeepd import logs
 from modelkeepd.api_changes.service import ApiChangesService
 from modelkeepd.catalog.service import CatalogService
 from modelkeepd.clocks import Clocks
-from modelkeepd.hubs.contract import HubUnavailable, parse_model
+from modelkeepd.hubs.contract import HubUnavailable, NotFoundOnHub, parse_model
 from modelkeepd.hubs.documents import DocumentCodec
 from modelkeepd.hubs.keeper import HubKeeper
 from modelkeepd.hubs.opening import HubConfig, Hubs, open_hubs
-from modelkeepd.hubs.reference import parse_reference
+from modelkeepd.hubs.reference import model_ref, parse_reference
 from modelkeepd.hubs.schedule import is_quiet, local_time
 from modelkeepd.legacy.service import LegacyService
 from modelkeepd.library import records
@@ -248,7 +248,15 @@ def _ask(details: DetailService) -> Ask:
     """What the hub has now, whatever age what we know has."""
 
     async def ask(hub: str, ref_id: str) -> None:
-        fresh = await details.fresh_named(hub, ref_id, 0.0)
+        try:
+            fresh = await details.fresh_named(hub, ref_id, 0.0)
+        except NotFoundOnHub as exc:
+            raise NotFoundOnHub(
+                f"{model_ref(hub, ref_id)} is not in the catalog, and the hub denies it too:"
+                f" {exc.message}",
+                hint="modelkeep search finds what is there",
+                status=exc.status,
+            ) from exc
         if fresh.stale:
             raise HubUnavailable(
                 fresh.error or f"{hub} does not answer", hint="try again when the hub answers"

@@ -32,10 +32,10 @@ KINDS: dict[str, dict[str, str]] = {
         "taken_down": "a model: the hub has taken it down; hub, name, from",
         "listed": "a model: it is no longer archived or taken down; hub, name, from",
         "renamed": "a model: people call it by another name now; hub, name, from, to",
-        "kind.new": "a word for a type or base model that is not in the list of known ones; kind,"
+        "kind.new": "a word: a hub names a type or base model by it that is not known yet; kind,"
         " hub",
-        "legacy.imported": "a models.json: it was taken in; entries, odd, linked, files",
-        "legacy.broken": "a models.json: it can't be read and was left alone; why",
+        "legacy.imported": "a path: a models.json was taken in; entries, odd, linked, files",
+        "legacy.broken": "a path: a models.json can't be read and was left alone; why",
     },
     LIBRARY: {
         "file.confirmed": "a path: a person said what the file is; [type, base]",
