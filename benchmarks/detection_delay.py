@@ -193,7 +193,9 @@ class World:
 
     def _silent(self, before_ms: int) -> None:
         hub, now = self.hub, partial(self.rng.randrange, before_ms, before_ms + STEP_MS)
-        ranked = sorted(hub.lives, key=lambda key: hub.lives[key].downloads, reverse=True)
+        settled = [life for life in hub.lives.values() if life.created_ms < before_ms - 2 * DAY_MS]
+        settled.sort(key=lambda life: life.downloads, reverse=True)
+        ranked = [life.hub_id for life in settled]
         kinds = {"any": ranked, "used": ranked[: len(ranked) // MOST_USED]}
         for kind, among in kinds.items():
             for _ in range(self._times(kind, EDITS_A_DAY / 2)):
@@ -222,10 +224,11 @@ class World:
     async def _look(self) -> None:
         if not self.pending:
             return
-        known = await self.store.read(_known)
+        asked = [each.hub_id for each in self.pending]
+        known = await self.store.read(partial(_known, hub_ids=asked))
         now_ms, left = self.clocks.wall_ms(), []
         for each in self.pending:
-            downloads, tags, state, is_suspect = known.get(each.hub_id, (0, "[]", "", False))
+            downloads, tags, state, is_suspect = known[each.hub_id]
             days = (now_ms - each.at_ms) / DAY_MS
             if each.kind == "removal":
                 if is_suspect and not each.wanted:
@@ -245,10 +248,12 @@ class World:
         self.pending = left
 
 
-def _known(db: apsw.Connection) -> dict[str, tuple[int, str, str, bool]]:
+def _known(db: apsw.Connection, hub_ids: Sequence[str]) -> dict[str, tuple[int, str, str, bool]]:
     rows: list[Any] = db.execute(
         "SELECT hub_id, downloads, tags, hub_state, s.model_key IS NOT NULL"
         " FROM model LEFT JOIN sync_suspect s USING (model_key)"
+        " WHERE hub_id IN (SELECT value FROM json_each(?))",
+        (msgspec.json.encode(hub_ids).decode(),),
     ).fetchall()
     return {row[0]: row[1:] for row in rows}
 

@@ -1,9 +1,9 @@
-"""A daemon that also tells how late its loop is: ``MK_LAG_FILE=… python -m benchmarks.lagged_daemon``.
+"""A daemon that also tells how late its loop is: ``python -m benchmarks.lagged_daemon``.
 
 The daemon itself, unchanged, with one more task beside its services: it sleeps ten milliseconds
 and notes how much later than that it was woken. Whatever keeps trio's loop from running (a handler
 that computes, threads that hold the interpreter's lock, a processor that is taken) shows there. The
-notes, monotonic second and lag, are written when the daemon ends.
+notes, monotonic second and lag, are written to the file ``MK_LAG_FILE`` when the daemon ends.
 """
 
 import functools
@@ -34,7 +34,7 @@ def watched(serve: Callable[..., Awaitable[int]], path: Path) -> Callable[..., A
             nursery.start_soon(_watch, notes)
             code = await serve(*args, **more)
             nursery.cancel_scope.cancel()
-        path.write_bytes(notes.tobytes())
+        _write(path, notes)
         return code
 
     return run
@@ -47,6 +47,10 @@ async def _watch(notes: array[float]) -> None:
         now = time.monotonic()
         notes.append(now)
         notes.append(now - began - PAUSE_S)
+
+
+def _write(path: Path, notes: array[float]) -> None:
+    path.write_bytes(notes.tobytes())
 
 
 def read_notes(path: Path) -> list[tuple[float, float]]:

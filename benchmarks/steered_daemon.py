@@ -1,8 +1,8 @@
-"""A daemon whose clocks are set from outside: ``MK_CLOCK_FILE=… python -m benchmarks.steered_daemon``.
+"""A daemon whose clocks are set from outside: ``python -m benchmarks.steered_daemon``.
 
 The daemon itself, unchanged, with other clocks handed in: wall, monotonic and boot time are the
-machine's and the number of seconds that stands in a file, which may grow while it runs. A week
-passes in the time that its work takes.
+machine's and the number of seconds that stands in the file ``MK_CLOCK_FILE``, which may grow while
+it runs. A week passes in the time that its work takes.
 """
 
 import functools

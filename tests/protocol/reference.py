@@ -257,7 +257,7 @@ def protocol_page(text: str) -> str:
 CONFIGURATION_HEAD = """\
 # Configuration
 
-<!-- Made by `python -m tests.protocol.reference` from daemon/modelkeepd/settings.py. -->
+<!-- Made by `python -m tests.protocol.reference` from daemon/modelkeepd/settings. -->
 
 The daemon reads `config.toml` in its configuration folder: `$MODELKEEP_HOME/config.toml` when that
 variable is set, otherwise `~/.config/modelkeep/config.toml` on Linux and

@@ -352,20 +352,28 @@ async def test_details_that_refuse_to_come_are_not_asked_for_again_at_once(
         assert await it.one("SELECT count(*) FROM model WHERE hub_state = 'gone'") == 0
 
 
-async def test_a_gated_repository_costs_itself_and_a_bad_token_everything(tmp_path: Path) -> None:
+@pytest.mark.parametrize("why", ["gated", "blocked"])
+async def test_a_repository_that_is_refused_costs_itself_and_not_the_rest(
+    tmp_path: Path, why: Any
+) -> None:
     hub = ChangingHub("huggingface", models=5, page_size=20)
     first = sorted(hub.lives)[0]
-    real, why = hub.details, "gated"
+    real = hub.details
 
     async def closed(address: Any) -> bytes:
         if address.hub_id == first:
-            raise HubRefused("not for you", why=why)  # type: ignore[arg-type]
+            raise HubRefused("not for you", why=why)
         return await real(address)
 
     hub.details = closed  # type: ignore[method-assign]
     async with bench(tmp_path, hub=hub, cadence=NEWS) as it:
         assert it.status.coverage.details == 4
         assert it.status.error is None
-        why = "auth"
-        await it.days()
-        assert it.status.error == "not for you"
+        # a bad token is refused everything
+        hub.publish(sorted(hub.lives)[1])
+        await it.lane.start(full=False)
+        hub.before = lambda operation, _hub: (
+            None if operation == "list" else refuse(HubRefused("bad token", why="auth"))("", hub)
+        )
+        await it.lane.work()
+        assert it.status.error == "bad token"

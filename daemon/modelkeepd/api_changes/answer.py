@@ -83,14 +83,30 @@ def _body(body: bytes, pick: Pick) -> tuple[Node, int, tuple[bytes, ...]]:
     envelope = _parts(body)
     items = envelope.pop("items", b"")
     if items[:1] != b"[":
-        if len(body) > MAX_DOCUMENT_BYTES:
-            raise ValueError("one document of several MiB")
-        return shape_of(_load(body)), 1, (body,) if len(body) <= MAX_SAMPLE_BYTES else ()
-    node = shape_of({k: _load(v) for k, v in envelope.items() if len(v) <= MAX_DOCUMENT_BYTES})
+        if len(body) <= MAX_DOCUMENT_BYTES:
+            return shape_of(_load(body)), 1, (body,) if len(body) <= MAX_SAMPLE_BYTES else ()
+        # a page whose items are called otherwise, perhaps: what is not there has to be seen
+        if items:
+            envelope["items"] = items
+        return _frame(envelope), 1, ()
+    node = _frame(envelope)
     inner = Node(docs=1, types={"array": 1})
     inner.element, count, samples = _documents(_raws(items), pick)
     node.keys["items"] = inner
     return node, count, samples
+
+
+def _frame(members: Mapping[str, bytes]) -> Node:
+    """An object's shape; of members of several MiB only that they are there."""
+    return shape_of({key: _member(raw) for key, raw in members.items()})
+
+
+def _member(raw: bytes) -> Any:
+    if len(raw) <= MAX_DOCUMENT_BYTES:
+        return _load(raw)
+    # no number is as long as this, and no word
+    stand_ins: dict[bytes, Any] = {b"{": {}, b"[": []}
+    return stand_ins.get(raw[:1], " " * 100)
 
 
 def _documents(raws: Sequence[bytes], pick: Pick) -> tuple[Node | None, int, tuple[bytes, ...]]:

@@ -134,7 +134,8 @@ class _Walk:
         """Half the hub's machines with a new program look like this."""
         role = self._reads.role(path)
         was_always = n >= self._evidence.before and old.docs >= 0.99 * n
-        if role != "unread" and was_always and m >= 50 and new.docs <= 0.8 * m:
+        is_body = role != "unread" and not _is_header(path)  # short lists have no next page
+        if is_body and was_always and m >= 50 and new.docs <= 0.8 * m:
             before, after = _phrase(old, n), _phrase(new, m)
             yield made("field_rarer", "degraded", path, role, before, after)
 
@@ -192,9 +193,9 @@ def _chance(count: int, here: int, elsewhere: int) -> float:
 
 def gone(path: Path, role: Role, before: str, after: str) -> Change:
     """A field that is not there any more."""
-    if _is_header(path):
-        return made("header_changed", "harmless", path, role, before, after)
     severity: Severity = {"essential": "breaking", "read": "degraded"}.get(role, "harmless")  # type: ignore[assignment]
+    if _is_header(path):
+        return made("header_changed", severity, path, role, before, after)
     kind: Kind = "envelope_changed" if role == "essential" and _is_envelope(path) else "field_gone"
     return made(kind, severity, path, role, before, after)
 

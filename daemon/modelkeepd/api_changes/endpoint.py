@@ -39,8 +39,9 @@ class Patience(msgspec.Struct, frozen=True):
     first_documents: int = 60
     compare_every: int = 5
     window_documents: int = 60
-    # a break: so many answers and documents in a row
+    # a break: so many answers in a row, of what this share of all documents had
     broken_answers: int = 3
+    essential_share: float = 0.5
 
 
 class Streak(msgspec.Struct):
@@ -146,10 +147,35 @@ class Endpoint:
                 # as often as before, but of the new types alone: the old ones would be news again
                 old.types, old.sets, old.keys, old.element = {}, {}, {}, None
         add_shape(shape, self.window)
+        told = {change.place for change in changes if change.kind == "field_rarer"}
+        for status, root in self.base.statuses.items():
+            if status in shape.statuses:
+                place: Path = () if status == GOOD else (f"{status}:",)
+                self._go_on_expecting(root, shape.statuses[status], place, told)
         for change in changes:
             if change.kind == "field_added":
                 _backdate(shape, self.window, change.place)
         return shape
+
+    def _go_on_expecting(
+        self, old: Node, whole: Node, path: Path, told: Collection[Path]
+    ) -> None:
+        """Let what was nearly always there be so still, unless it was ``told`` not to be.
+
+        A new version mostly begins amid documents of both kinds: what is new is certain before
+        what is gone is, which would look like a rare field from then on and never be missed.
+        """
+        n, total = old.types.get("object", 0), whole.types.get("object", 0)
+        for key, child in old.keys.items():
+            mine, place = whole.keys.get(key), (*path, key)
+            if mine is None:
+                continue
+            is_expected = place not in told and child.docs >= self._patience.evidence.always * n
+            if is_expected and 0 < mine.docs * n < child.docs * total:
+                scale(mine, child.docs * total, mine.docs * n)
+            self._go_on_expecting(child, mine, place, told)
+        if old.element is not None and whole.element is not None:
+            self._go_on_expecting(old.element, whole.element, (*path, ELEMENT), told)
 
     def without(self, place: Path) -> Shape:
         """The shape that expects nothing at ``place``: a person has accepted a break."""
@@ -173,7 +199,15 @@ class Endpoint:
         node = seen.shape.statuses.get(GOOD)
         if node is None or not seen.shape.documents:
             return False
-        return not any(usable == 0 for _, _, usable, _ in self._essentials(node))
+        return all(
+            usable or self._never_had(path) for path, _, usable, _ in self._essentials(node)
+        )
+
+    def _never_had(self, path: Path) -> bool:
+        parent, child = self._before(path)
+        n = 0 if parent is None else parent.types.get("object", 0)
+        is_known = n >= self._patience.first_answers
+        return is_known and (child is None or child.docs < self._patience.essential_share * n)
 
     def start_afresh(self) -> None:
         """Forget what was new, be it broken: after a pause, counting begins anew."""
@@ -211,7 +245,10 @@ class Endpoint:
     def _essentials(self, node: Node) -> list[tuple[Path, int, int, set[str]]]:
         """Of each essential path: documents that could have it, that have it usable, its types."""
         found = []
+        is_withdrawn = any(_find(node, path) is not None for path in self._reads.withdrawn)
         for path in self._reads.essential:
+            if is_withdrawn and ELEMENT in path:
+                continue
             parent, child = _find(node, path[:-1]), _find(node, path)
             if parent is None:
                 continue
@@ -248,18 +285,21 @@ class Endpoint:
 
     def _chance_of_missing(self, path: Path) -> float | None:
         """How probable it is that a document lacks this; None where that is nothing unusual."""
-        root = self.base.statuses.get(GOOD)
-        parent = None if root is None else _find(root, path[:-1])
-        child = None if root is None else _find(root, path)
+        parent, child = self._before(path)
         if parent is None or child is None:
             return None
         n, evidence = parent.types.get("object", 0), self._patience.evidence
         if n < min(evidence.before, self._patience.first_answers):
             return None
-        if child.docs < evidence.always * n:
+        if child.docs < self._patience.essential_share * n:
             return None
         # as often as it was missing before, and once more for what has not been seen
         return (n - min(child.docs, n) + 1) / (n + 2)
+
+    def _before(self, path: Path) -> tuple[Node | None, Node | None]:
+        """What stood around a place, and there, in the shape before."""
+        root = self.base.statuses.get(GOOD)
+        return (None, None) if root is None else (_find(root, path[:-1]), _find(root, path))
 
     def _break(self, path: Path, streak: Streak) -> Change:
         root = self.base.statuses[GOOD]

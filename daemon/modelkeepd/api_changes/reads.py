@@ -33,10 +33,14 @@ _ANY = frozenset({"bool", "int", "float", "string", "object", "map", "array"})
 
 
 class Reads(msgspec.Struct, frozen=True):
-    """The fields of one endpoint that are read, with the types that can be used."""
+    """The fields of one endpoint that are read, with the types that can be used.
+
+    A document that has one of ``withdrawn`` need not have what stands inside of its lists.
+    """
 
     usable: Mapping[Path, frozenset[str]]
     essential: frozenset[Path]
+    withdrawn: frozenset[Path] = frozenset()
 
     def role(self, path: Path) -> Role:
         """What a path is to us."""
@@ -79,10 +83,15 @@ def _civitai(operation: str) -> Reads:
             place: Path = (*BODY, "items", ELEMENT)
             usable = {**envelope, **_fields(civitai_wire.WireModel, place)}
             essential = {BODY, (*BODY, "items"), (*BODY, "metadata")}
+            if operation == "list":
+                # without it every page looks like the last
+                essential.add((*BODY, "metadata", "nextCursor"))
             return Reads(usable, frozenset(essential | {(*place, *path) for path in model}))
         case "model" | "details":
             usable = {BODY: _OBJECT, **_fields(civitai_wire.WireModel, BODY)}
-            return Reads(usable, frozenset({BODY, *((*BODY, *path) for path in model)}))
+            paths = {BODY, *((*BODY, *path) for path in model)}
+            # by id, archived models have no files; suspects come in rows of them
+            return Reads(usable, frozenset(paths), frozenset({(*BODY, "mode")}))
         case "version":
             usable = {BODY: _OBJECT, **_fields(civitai_wire.WireVersionDocument, BODY)}
             paths = (("modelId",), *version)
@@ -118,7 +127,8 @@ def _huggingface(operation: str) -> Reads:
     match operation:
         case "list":
             place: Path = (*BODY, ELEMENT)
-            usable = {BODY: _ARRAY}
+            # where the list goes on
+            usable = {BODY: _ARRAY, ("headers", "link"): frozenset({"string"})}
         case "model" | "details" | "look":
             place = BODY
             usable = {}

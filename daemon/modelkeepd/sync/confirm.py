@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from modelkeepd.clocks import Clocks
-from modelkeepd.hubs.contract import Hub, HubRefused, NotFoundOnHub, Presence
+from modelkeepd.hubs.contract import Hub, HubError, Presence
 from modelkeepd.store import Tx
 from modelkeepd.sync import suspects
 from modelkeepd.sync.intake import Intake
@@ -60,11 +60,9 @@ class Confirm:
             found = await self._patience.ask(partial(self._hub.look, suspect.address))
         except Unanswerable as refused:
             found = Presence("unclear", reason=refused.reason)
-        except NotFoundOnHub as error:
-            found = Presence("unclear", reason=error.message)
-        except HubRefused as error:
-            if error.why != "gated":
-                raise  # the hub refuses us, and not this model
+        except HubError as error:
+            if not await self._patience.is_refused_alone(error):
+                raise
             found = Presence("unclear", reason=error.message)
         write = await self._prepared(found)
         is_other = (

@@ -205,7 +205,7 @@ def wanted(db: apsw.Connection, hub: str, now_ms: int, limit: int) -> list[int]:
     rows: list[Any] = db.execute(
         "SELECT m.model_key FROM model m JOIN version v USING (model_key)"
         " LEFT JOIN sync_wish w USING (model_key)"
-        " WHERE m.hub = ?1 AND m.hub_state <> 'gone' AND v.gone_ms IS NULL"
+        " WHERE m.hub = ?1 AND m.hub_state = 'listed' AND v.gone_ms IS NULL"
         " AND v.revision IS NOT NULL AND v.files_revision IS NOT v.revision"
         " AND coalesce(w.retry_ms, 0) <= ?2"
         " ORDER BY m.owned DESC, w.asked_ms IS NULL, w.asked_ms, m.downloads DESC, m.model_key"

@@ -21,7 +21,6 @@ from modelkeepd.hubs.contract import (
     Address,
     Hub,
     HubError,
-    HubRefused,
     HubUnavailable,
     ListItem,
     NotFoundOnHub,
@@ -332,9 +331,9 @@ class Details:
             problem, is_missing = error.message, True
         except Unanswerable as refused:
             problem = refused.reason
-        except HubRefused as error:
-            if error.why != "gated":
-                raise  # the hub refuses us, and not this model
+        except HubError as error:
+            if not await self._patience.is_refused_alone(error):
+                raise
             problem = error.message
         if problem is not None:
             facts = {"hub": self._hub.name, "ref": known.address.ref_id, "why": problem}

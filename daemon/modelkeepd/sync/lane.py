@@ -95,6 +95,7 @@ class Lane:
         self._details_s: float | None = NEVER
         self._last_turn = ""
         self._hold_s = NEVER
+        self._asleep_s = clocks.boot() - clocks.monotonic()
         self._task: Task | None = None
         self._left_in_slice = 0
         self._pace = Pace()
@@ -135,15 +136,18 @@ class Lane:
         await self._ledger.recall()
         await self._note_suspects()
         await self._count()
-        is_overdue = self._choose().task is not None
-        if is_overdue and not self._ledger.active and not self._ledger.needs_full:
+        # what a person may be waiting for goes on at once
+        goes_on = self._ledger.needs_full or not self._ledger.active.keys().isdisjoint(MAIN)
+        if not goes_on and self._choose().task is not None:
             self._settle_down()
 
     async def work(self) -> None:
         """Do everything that is due now."""
         did = False
+        self._notice_sleep()
         while (task := self._choose().task) is not None:
             await self._perform(task)
+            self._notice_sleep()
             did = True
             if self._clocks.boot() - self._counted_s > _COUNT_EVERY_S:
                 await self._count()
@@ -255,13 +259,15 @@ class Lane:
         seconds = self._settings.nap_s
         if at_s is not None:
             seconds = min(seconds, max(0.0, at_s - self._clocks.boot()))
-        asleep_s = self._clocks.boot() - self._clocks.monotonic()
         with trio.move_on_after(seconds):
             await self._wanted.wait()
         self._wanted = trio.Event()
-        asleep_s = self._clocks.boot() - self._clocks.monotonic() - asleep_s
-        if asleep_s > _SLEPT_S and not self._manual:
+
+    def _notice_sleep(self) -> None:
+        asleep_s = self._clocks.boot() - self._clocks.monotonic()
+        if asleep_s - self._asleep_s > _SLEPT_S:
             self._settle_down()
+        self._asleep_s = asleep_s
 
     def _settle_down(self) -> None:
         """Not everything at once, on waking up."""

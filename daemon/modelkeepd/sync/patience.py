@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 import trio
 
-from modelkeepd.hubs.contract import Hub, HubError, HubUnavailable
+from modelkeepd.hubs.contract import Hub, HubError, HubRefused, HubUnavailable
 from modelkeepd.hubs.retry import LONGEST_PAUSE_S, jitter_s
 
 log = logging.getLogger(__name__)
@@ -72,6 +72,16 @@ class Patience:
                 if rounds >= ROUNDS_BEFORE_PROBE and await self._answers_others(error):
                     raise Unanswerable(error.message) from error
                 await self._wait_out(error, rounds)
+
+    async def is_refused_alone(self, error: HubError) -> bool:
+        """Whether a refusal is about what was asked for, and not about who asks."""
+        if isinstance(error, HubRefused) and error.why == "gated":
+            return True
+        try:
+            await self._hub.probe()
+        except HubError:
+            return False
+        return True
 
     async def _answers_others(self, error: HubUnavailable) -> bool:
         if not error.answered or error.status == 429:
