@@ -39,6 +39,7 @@ STEP_MS = DAY_MS // 4
 EDITS_A_DAY = 24
 MOST_USED = 20  # one in so many
 LONGEST_DAYS = 400
+_TRIES = 20
 # models on a hub of a million, of which a day removes so many; an assumption
 REMOVED_A_DAY = 100
 
@@ -71,9 +72,9 @@ class Scene(msgspec.Struct, frozen=True):
 SCENES = (
     # both halves of the refetch; a batch costs a second request when one of its models is shown
     # by the second view alone: of a hundred real ones (2 %) as often as of twenty here (10 %)
-    Scene("civitai", 3_000, 20, 100, (1_000, 5_000, 20_000), 590, 590, 0.1, 40_000),
+    Scene("civitai", 2_000, 20, 100, (1_000, 5_000, 20_000), 590, 590, 0.1, 40_000),
     # a weekly sweep of the list, by turns with details
-    Scene("huggingface", 1_300, 10, 1_000, (1_000, 3_000, 10_000), 1_500, 1_500, 0.0, 2_000),
+    Scene("huggingface", 1_000, 8, 1_000, (1_000, 3_000, 10_000), 1_500, 1_500, 0.0, 2_000),
 )
 
 
@@ -82,7 +83,13 @@ class ScaledHub(LivingHub):
 
     def __init__(self, scene: Scene, rng: random.Random) -> None:
         self._scene, self._rng = scene, rng
-        super().__init__(scene.manner, models=scene.models, page_size=scene.page)
+        # the past has what the days to come will have
+        a_day = (scene.added_a_day + scene.published_a_day) * scene.models / 1_000_000
+        self._between_ms = round(DAY_MS / a_day)
+        super().__init__(scene.manner, page_size=scene.page)
+        for _ in range(scene.models):
+            self.now_ms += self._between_ms
+            self.add()
         self.page_limit = scene.page
         self.bulk_ids = scene.page if scene.manner == "civitai" else 0
 
@@ -189,7 +196,8 @@ class World:
         for _ in range(self._times("add", self.scene.added_a_day * of_a_million)):
             self.hub.add()
         for _ in range(self._times("publish", self.scene.published_a_day * of_a_million)):
-            self.hub.publish(self._pick(list(self.hub.lives)))
+            if (hub_id := self._pick(list(self.hub.lives))) is not None:
+                self.hub.publish(hub_id)
 
     def _silent(self, before_ms: int) -> None:
         hub, now = self.hub, partial(self.rng.randrange, before_ms, before_ms + STEP_MS)
@@ -199,7 +207,8 @@ class World:
         kinds = {"any": ranked, "used": ranked[: len(ranked) // MOST_USED]}
         for kind, among in kinds.items():
             for _ in range(self._times(kind, EDITS_A_DAY / 2)):
-                hub_id = self._pick(among)
+                if (hub_id := self._pick(among)) is None:
+                    continue
                 if self.scene.manner == "civitai":
                     hub.lives[hub_id].edits += 1
                     wanted = hub.lives[hub_id].edits
@@ -208,18 +217,19 @@ class World:
                     wanted = hub.lives[hub_id].downloads
                 self.pending.append(Pending(hub_id, now(), kind, wanted))
         for _ in range(self._times("removal", REMOVED_A_DAY * self.scene.share)):
-            hub_id = self._pick(ranked)
+            if (hub_id := self._pick(ranked)) is None:
+                continue
             hub.remove(hub_id)
             hub.add()
             self.pending.append(Pending(hub_id, now(), "removal"))
 
-    def _pick(self, among: Sequence[str]) -> str:
-        """A model that is there and waits for nothing."""
+    def _pick(self, among: Sequence[str]) -> str | None:
+        """A model that is there and waits for nothing; None where few are left that don't."""
         waiting = {each.hub_id for each in self.pending}
-        while True:
-            hub_id = self.rng.choice(among)
+        for hub_id in self.rng.choices(among, k=_TRIES):
             if hub_id not in waiting and not self.hub.lives[hub_id].is_gone:
                 return hub_id
+        return None
 
     async def _look(self) -> None:
         if not self.pending:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from modelkeep_protocol.paths import Paths
 from modelkeepd import logs
+from modelkeepd.api_changes.learner import ApiSettings
 from modelkeepd.api_changes.service import ApiChangesService
 from modelkeepd.catalog.service import CatalogService
 from modelkeepd.clocks import Clocks
@@ -222,7 +223,9 @@ def _folder(path: str, key: str) -> Path:
     raise BadSettings(f"{key} = {path!r} is no folder's path: {why}")
 
 
-def watch_apis(store: Store, hubs: Hubs, clocks: Clocks) -> ApiChangesService:
+def watch_apis(
+    store: Store, hubs: Hubs, clocks: Clocks, settings: ApiSettings | None = None
+) -> ApiChangesService:
     """The service that hears every answer of these hubs, and pauses what it can't read."""
 
     async def ask(hub: str, path: str, params: Sequence[tuple[str, str]]) -> bytes:
@@ -238,7 +241,13 @@ def watch_apis(store: Store, hubs: Hubs, clocks: Clocks) -> ApiChangesService:
             hubs.hosts[hub].resume(operation)
 
     service = ApiChangesService(
-        store, ask=ask, pause=pause, resume=resume, hubs=tuple(hubs.hosts), clocks=clocks
+        store,
+        ask=ask,
+        pause=pause,
+        resume=resume,
+        hubs=tuple(hubs.hosts),
+        settings=settings,
+        clocks=clocks,
     )
     hubs.listen(service.heard)
     return service

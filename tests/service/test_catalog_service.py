@@ -404,17 +404,16 @@ async def test_supported_models_are_found_by_their_reference_and_name(tmp_path: 
 
 
 async def test_tags_from_an_old_models_json_are_found(tmp_path: Path) -> None:
-    async with open_store(tmp_path / "db") as store:
-        async with running(store, tmp_path) as service:
+    async with open_store(tmp_path / "db") as store, running(store, tmp_path) as service:
 
-            def tagged(tx: Tx) -> None:
-                tx.db.execute("INSERT INTO legacy_tag VALUES ('civitai', '1', 'my Portraits')")
+        def tagged(tx: Tx) -> None:
+            tx.db.execute("INSERT INTO legacy_tag VALUES ('civitai', '1', 'my Portraits')")
 
-            await store.apply(tagged, durability=Durability.NORMAL, name="test.tag")
-            await keep(store, parsed(1, "one"), parsed(2, "two"))
-            await caught_up(service, store)
-            assert await found(service, "tag:my_portraits") == ["1"]
-            assert await found(service, "portraits tag:anime") == ["1"]
+        await store.apply(tagged, durability=Durability.NORMAL, name="test.tag")
+        await keep(store, parsed(1, "one"), parsed(2, "two"))
+        await caught_up(service, store)
+        assert await found(service, "tag:my_portraits") == ["1"]
+        assert await found(service, "portraits tag:anime") == ["1"]
 
 
 async def test_far_pages_are_answered_without_a_huge_heap(

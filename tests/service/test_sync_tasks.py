@@ -352,6 +352,30 @@ async def test_a_refetch_that_is_killed_goes_on_with_the_batch_after(tmp_path: P
         assert (runs, state) == (1, "finished")
 
 
+async def test_what_a_days_budget_did_not_reach_is_chosen_anew_the_next_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = ChangingHub("civitai", models=60, page_size=10)
+    hub.bulk_ids = 5
+    choices = 0
+    real = refetch.choose
+
+    def counted(*args: Any, **options: Any) -> list[int]:
+        nonlocal choices
+        choices += 1
+        return real(*args, **options)
+
+    monkeypatch.setattr(refetch, "choose", counted)
+    async with bench(tmp_path, hub=hub, models=0, cadence=REFETCH, slice_requests=2) as it:
+        it.budget = 12  # a day of 60 models is more: some are asked for in both views
+        for day in range(1, 6):
+            used = await it.days()
+            assert used["ids"] <= 12 + 1
+            assert choices == day
+        assert it.status.coverage.oldest_seen_ms is not None
+        assert it.clocks.wall_ms() - it.status.coverage.oldest_seen_ms < 3 * 86_400_000
+
+
 async def test_a_batch_that_can_not_be_answered_is_taken_apart(tmp_path: Path) -> None:
     hub = ChangingHub("civitai", models=30, page_size=10)
     async with bench(tmp_path, hub=hub, models=0, cadence=REFETCH) as it:

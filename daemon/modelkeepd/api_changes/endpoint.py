@@ -1,7 +1,8 @@
 """One endpoint as it is being learnt: its shape so far, what is new since, and what looks broken.
 
 Pure state, no I/O. Answers are added to a window; from time to time the window is compared with
-the shape before and, when nothing has changed, becomes part of it. What would stop us is watched
+the shape before and, when nothing has changed, becomes part of it; but only after the next window,
+or a change that began at its end would be taken in without a word. What would stop us is watched
 answer by answer: an essential field that is missing from several answers in a row, where it had
 always been, is a break. One odd page is none.
 """
@@ -28,6 +29,8 @@ from modelkeepd.api_changes.wording import example_of
 # changes of a version may be compared with what was learnt in a year, not with all time
 REMEMBERED_DOCUMENTS = 20_000
 NEW_VERSION_DOCUMENTS = 100
+# the kinds of change by which something may be there no more
+_GOINGS = frozenset({"field_gone", "envelope_changed", "header_changed"})
 
 
 class Patience(msgspec.Struct, frozen=True):
@@ -67,6 +70,7 @@ class Endpoint:
         self.hub, self.operation = hub, operation
         self.version = version
         self.base = base or Shape()
+        self.past = Shape()  # the window before this one
         self.window = Shape()
         self.is_paused = False
         self.is_unsaved = False
@@ -93,7 +97,7 @@ class Endpoint:
     @property
     def documents(self) -> int:
         """How many documents the shape was learnt from, as far as it remembers."""
-        return self.base.documents + self.window.documents
+        return self.base.documents + self.past.documents + self.window.documents
 
     def learn(self, seen: Seen, known: Collection[str] = ()) -> list[Change]:
         """Take in one answer; the changes that are certain by now, breaking ones included.
@@ -120,33 +124,50 @@ class Endpoint:
         return found
 
     def differences(self, known: Collection[str] = ()) -> list[Change]:
-        """What the window shows that the shape before has not, but breaks."""
-        found = compare(
+        """What the newer documents show that the shape before has not, but breaks.
+
+        What is gone shows in the window alone: older ones still have it.
+        """
+        found = self._compared(self.window, known)
+        if self.past.answers:
+            places = {change.place for change in found}
+            found += [
+                change
+                for change in self._compared(self._recent(), known)
+                if change.place not in places and change.kind not in ("field_gone", "field_rarer")
+            ]
+        return [self._with_example(change) for change in found if change.severity != "breaking"]
+
+    def _compared(self, newer: Shape, known: Collection[str]) -> list[Change]:
+        return compare(
             self.base,
-            self.window,
+            newer,
             self._reads,
             operation=self.operation,
             evidence=self._patience.evidence,
             known=known,
         )
-        return [self._with_example(change) for change in found if change.severity != "breaking"]
+
+    def _recent(self) -> Shape:
+        return merged(self.past, self.window)
 
     def settled(self, changes: Sequence[Change]) -> Shape:
         """The shape after ``changes``: what is gone is forgotten, what is new belongs to it.
 
         It begins with a short memory, or what is new would count as rare for years.
         """
-        shape = merged(self.base)
+        shape, recent = merged(self.base), self._recent()
         while shape.documents > NEW_VERSION_DOCUMENTS or shape.answers > NEW_VERSION_DOCUMENTS:
             halve(shape)
         for change in changes:
-            old, new = _place(shape, change.place), _place(self.window, change.place)
-            if new is None:
+            old = _place(shape, change.place)
+            if change.kind in _GOINGS and _place(self.window, change.place) is None:
                 forget(shape, change.place)
+                forget(recent, change.place)
             elif old is not None and change.kind in ("type_changed", "envelope_changed"):
                 # as often as before, but of the new types alone: the old ones would be news again
                 old.types, old.sets, old.keys, old.element = {}, {}, {}, None
-        add_shape(shape, self.window)
+        add_shape(shape, recent)
         told = {change.place for change in changes if change.kind == "field_rarer"}
         for status, root in self.base.statuses.items():
             if status in shape.statuses:
@@ -154,12 +175,11 @@ class Endpoint:
                 self._go_on_expecting(root, shape.statuses[status], place, told)
         for change in changes:
             if change.kind == "field_added":
-                _backdate(shape, self.window, change.place)
+                is_now = _place(self.window, change.place) is not None
+                _backdate(shape, self.window if is_now else recent, change.place)
         return shape
 
-    def _go_on_expecting(
-        self, old: Node, whole: Node, path: Path, told: Collection[Path]
-    ) -> None:
+    def _go_on_expecting(self, old: Node, whole: Node, path: Path, told: Collection[Path]) -> None:
         """Let what was nearly always there be so still, unless it was ``told`` not to be.
 
         A new version mostly begins amid documents of both kinds: what is new is certain before
@@ -186,22 +206,19 @@ class Endpoint:
     def adopt(self, shape: Shape) -> None:
         """A new version: this is the shape from now on."""
         self.version += 1
-        self.base, self.window = shape, Shape()
-        self._compared_at = 0
-        self._streaks.clear()
+        self.base = shape
+        self.start_afresh()
 
     def whole(self) -> Shape:
         """All that is known, to be kept."""
-        return merged(self.base, self.window)
+        return merged(self.base, self.past, self.window)
 
     def heals(self, seen: Seen) -> bool:
         """Whether this answer has all that is essential again."""
         node = seen.shape.statuses.get(GOOD)
         if node is None or not seen.shape.documents:
             return False
-        return all(
-            usable or self._never_had(path) for path, _, usable, _ in self._essentials(node)
-        )
+        return all(usable or self._never_had(path) for path, _, usable, _ in self._essentials(node))
 
     def _never_had(self, path: Path) -> bool:
         parent, child = self._before(path)
@@ -212,7 +229,7 @@ class Endpoint:
     def start_afresh(self) -> None:
         """Forget what was new, be it broken: after a pause, counting begins anew."""
         self._streaks.clear()
-        self.window, self._compared_at = Shape(), 0
+        self.past, self.window, self._compared_at = Shape(), Shape(), 0
 
     def _is_full(self) -> bool:
         return (
@@ -221,13 +238,13 @@ class Endpoint:
         )
 
     def _fold(self) -> None:
-        for status, node in self.window.statuses.items():
+        for status, node in self.past.statuses.items():
             if status in self.base.statuses:
                 self._drop_types(self.base.statuses[status], node)
-        add_shape(self.base, self.window)
+        add_shape(self.base, self.past)
         if self.base.documents > REMEMBERED_DOCUMENTS:
             halve(self.base)
-        self.window, self._compared_at = Shape(), 0
+        self.past, self.window, self._compared_at = self.window, Shape(), 0
 
     def _drop_types(self, old: Node, new: Node) -> None:
         """Forget types that have quietly gone: should one come back, that is news again."""
@@ -320,7 +337,8 @@ class Endpoint:
         if change.place[: len(self._document)] != self._document:
             return change  # of the envelope, and samples are documents
         inner = change.place[len(self._document) :]
-        example = example_of(list(self._samples)[::-1], inner)
+        is_gone = change.kind == "field_gone"
+        example = example_of(list(self._samples)[::-1], inner, is_gone=is_gone)
         return msgspec.structs.replace(change, example=example)
 
 

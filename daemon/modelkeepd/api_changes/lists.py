@@ -132,10 +132,11 @@ def cheapest(
             return None if version is None else (f"/api/v1/model-versions/{version}", ())
         return f"/api/v1/models/{model.hub_id}", ()
     if hub == "huggingface":
+        # what is not asked for is left out there
+        expand = tuple(("expand", name) for name in EXPANDED)
         if operation == "list":
-            # what is not asked for is left out there
-            expand = tuple(("expand", name) for name in EXPANDED)
             return "/api/models", (("limit", "5"), ("sort", "createdAt"), *expand)
         if model is not None:
-            return f"/api/models/{quote(model.ref_id, safe='/')}", (("blobs", "true"),)
+            how = expand if operation == "model" else (("blobs", "true"),)
+            return f"/api/models/{quote(model.ref_id, safe='/')}", how
     return None

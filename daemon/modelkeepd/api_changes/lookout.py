@@ -5,6 +5,7 @@ one at a time and as background work.
 """
 
 import logging
+import random
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 
@@ -42,6 +43,7 @@ class Lookout:
         adopt: Adopt,
         settings: ApiSettings,
         clocks: Clocks,
+        rng: random.Random,
     ) -> None:
         self._store = store
         self._learner = learner
@@ -49,6 +51,7 @@ class Lookout:
         self._sources = sources
         self._settings = settings
         self._clocks = clocks
+        self._rng = rng
         self._list_retry_ms: dict[tuple[str, str], int] = {}
 
     async def recall(self) -> None:
@@ -117,7 +120,9 @@ class Lookout:
     async def _look(self, endpoint: Endpoint) -> None:
         """Whether a paused endpoint answers as it used to."""
         hub, operation = endpoint.hub, endpoint.operation
-        model = await self._store.read(partial(rows.a_model, hub=hub))
+        # another each time: this one may be gone at the hub, and no look would ever succeed
+        near = self._rng.randint(0, await self._store.read(rows.newest_key))
+        model = await self._store.read(partial(rows.a_model, hub=hub, near=near))
         request = cheapest(hub, operation, model)
         if request is None:
             return

@@ -89,9 +89,9 @@ def _civitai(operation: str) -> Reads:
             return Reads(usable, frozenset(essential | {(*place, *path) for path in model}))
         case "model" | "details":
             usable = {BODY: _OBJECT, **_fields(civitai_wire.WireModel, BODY)}
-            paths = {BODY, *((*BODY, *path) for path in model)}
+            essential = {BODY, *((*BODY, *path) for path in model)}
             # by id, archived models have no files; suspects come in rows of them
-            return Reads(usable, frozenset(paths), frozenset({(*BODY, "mode")}))
+            return Reads(usable, frozenset(essential), frozenset({(*BODY, "mode")}))
         case "version":
             usable = {BODY: _OBJECT, **_fields(civitai_wire.WireVersionDocument, BODY)}
             paths = (("modelId",), *version)

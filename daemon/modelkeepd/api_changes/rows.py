@@ -20,6 +20,7 @@ from modelkeepd.store import Tx
 KEEP_VERSIONS = 200  # of one endpoint
 KEEP_CHANGES = 20_000
 EVENT_CHANGES = 10
+_LOOK_ROUND, _LAST = 2_000, 2**62
 
 
 class ApiChange(msgspec.Struct, frozen=True):
@@ -288,13 +289,24 @@ def add_values(
         record(tx, hub, source, 0, changes)
 
 
-def a_model(db: apsw.Connection, hub: str) -> KnownModel | None:
-    """A model that is there for all to see: an early one, since those change least."""
-    rows: list[Any] = db.execute(
-        "SELECT hub_id, ref_id, (SELECT v.hub_id FROM version v WHERE v.model_key = m.model_key"
-        " AND v.gone_ms IS NULL ORDER BY v.position LIMIT 1) AS version_id FROM model m"
-        " WHERE hub = ? AND hub_state = 'listed' AND version_id IS NOT NULL"
-        " ORDER BY model_key LIMIT 1",
-        (hub,),
-    ).fetchall()
-    return KnownModel(*rows[0]) if rows else None
+def newest_key(db: apsw.Connection) -> int:
+    """The highest key of a model; 0 without any."""
+    found: Any = db.execute("SELECT max(model_key) FROM model").fetchone()
+    return found[0] or 0
+
+
+def a_model(db: apsw.Connection, hub: str, near: int = 0) -> KnownModel | None:
+    """A model that lists show, the first from the key ``near`` on; one with files if possible."""
+    places = ((near, near + _LOOK_ROUND, True), (near, _LAST, False), (0, _LAST, False))
+    for first, end, with_files in places:
+        rows: list[Any] = db.execute(
+            "SELECT hub_id, ref_id, (SELECT v.hub_id FROM version v"
+            "  WHERE v.model_key = m.model_key AND v.gone_ms IS NULL ORDER BY v.position LIMIT 1)"
+            "  AS version_id FROM model m WHERE hub = ? AND hub_state = 'listed'"
+            " AND version_id IS NOT NULL AND model_key >= ? AND model_key < ?"
+            " AND (size_bytes IS NOT NULL OR NOT ?) ORDER BY model_key LIMIT 1",
+            (hub, first, end, with_files),
+        ).fetchall()
+        if rows:
+            return KnownModel(*rows[0])
+    return None

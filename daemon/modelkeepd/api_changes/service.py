@@ -79,6 +79,7 @@ class ApiChangesService:
         rng: random.Random | None = None,
     ) -> None:
         settings, clocks = settings or ApiSettings(), clocks or Clocks()
+        rng = rng or random.Random()
         self._store = store
         self._clocks = clocks
         self._learner = Learner(
@@ -87,7 +88,7 @@ class ApiChangesService:
             resume=resume,
             settings=settings,
             clocks=clocks,
-            rng=rng or random.Random(),
+            rng=rng,
         )
         self._lookout = Lookout(
             store,
@@ -97,6 +98,7 @@ class ApiChangesService:
             adopt=adopt,
             settings=settings,
             clocks=clocks,
+            rng=rng,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -166,7 +168,7 @@ class ApiChangesService:
                     last_ms=now_ms if endpoint.is_unsaved else since.get(key, (0, now_ms))[1],
                     documents=endpoint.documents,
                     places=size_of(endpoint.base),
-                    statuses=tuple(sorted({*endpoint.base.statuses, *endpoint.window.statuses})),
+                    statuses=tuple(sorted(endpoint.whole().statuses)),
                     paused=why.get(key) if endpoint.is_paused else None,
                 )
                 for key, endpoint in sorted(self._learner.endpoints.items())

@@ -66,10 +66,11 @@ def tidy(text: str, limit: int = MAX_EXAMPLE_CHARS) -> str:
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
-def example_of(samples: Sequence[bytes], path: Sequence[str]) -> str:
+def example_of(samples: Sequence[bytes], path: Sequence[str], *, is_gone: bool = False) -> str:
     """What stands at a path of a document in one of these; of a missing one, what stands around.
 
-    ``path`` begins at the document. Empty when no sample helps.
+    ``path`` begins at the document. ``is_gone``: documents that still have it are no examples.
+    Empty when no sample helps.
     """
     around = ""
     for raw in samples:
@@ -78,6 +79,8 @@ def example_of(samples: Sequence[bytes], path: Sequence[str]) -> str:
         except (msgspec.MsgspecError, RecursionError, ValueError):
             continue
         found = list(_at(document, path))
+        if found and is_gone:
+            continue
         if found:
             return tidy(_text(found[0]))
         if not around and path:

@@ -26,7 +26,7 @@ from modelkeepd.sync.patience import Patience, Waits
 from modelkeepd.sync.plan import CrawlState
 from modelkeepd.sync.progress import Pace, SyncStatus, status_of
 from modelkeepd.sync.refetch import Refetch
-from modelkeepd.sync.schedule import NEVER, Book, Cadence, Choice, Done, Task
+from modelkeepd.sync.schedule import NEVER, Book, Cadence, Choice, Task
 from modelkeepd.sync.suspects import Trust
 from modelkeepd.sync.units import PageOutcome
 
@@ -365,11 +365,9 @@ class Lane:
 
     async def _refetch(self) -> None:
         ledger, hub = self._ledger, self._hub
-        is_new = "refetch" not in ledger.active
         active = await ledger.going("refetch")
-        age_s = self._clocks.boot() - ledger.done.get("refetch", Done()).begun_s
-        if is_new or age_s >= 2 * self._settings.cadence.refetch_s:
-            # yesterday's choice was more than a day's budget: today begins with what is owned
+        if self._clocks.boot() - active.chosen_s >= self._settings.cadence.refetch_s:
+            # or the last choice was more than a day's budget: today begins with what is owned
             left = self._ports.budget_left()
             most = _REFETCH_MODELS if left is None else min(left * hub.bulk_ids, _REFETCH_MODELS)
             chosen = await self._intake.store.read(
@@ -382,8 +380,11 @@ class Lane:
                     trust=self._settings.trust,
                 )
             )
-            queue = partial(refetch.queue, hub=hub.name, model_keys=chosen)
+            queue = partial(
+                refetch.queue, hub=hub.name, run_id=active.run.run_id, model_keys=chosen
+            )
             await self._intake.apply(queue, "sync.queue")
+            active.chosen_s = self._clocks.boot()
         asking = Refetch(
             hub,
             self._intake,

@@ -12,11 +12,11 @@ import trio
 
 from modelkeepd.clocks import Clocks
 from modelkeepd.hubs.contract import Hub, HubError
-from modelkeepd.sync import plan, runs, schedule
+from modelkeepd.sync import plan, refetch, runs
 from modelkeepd.sync.intake import Intake
 from modelkeepd.sync.plan import CrawlState
 from modelkeepd.sync.runs import Run
-from modelkeepd.sync.schedule import Done, Task
+from modelkeepd.sync.schedule import NEVER, Done, Task, since
 from modelkeepd.sync.units import PageOutcome
 
 CRAWLS = frozenset({"full", "news", "sweep"})
@@ -25,11 +25,15 @@ MAIN = ("full", "news")
 
 
 class Active(msgspec.Struct):
-    """A run that is not finished. ``is_announced``: that it goes on was told in this process."""
+    """A run that is not finished. ``is_announced``: that it goes on was told in this process.
+
+    ``chosen_s`` is the boot time at which a refetch chose its models.
+    """
 
     run: Run
     crawl: CrawlState | None = None
     is_announced: bool = True
+    chosen_s: float = NEVER
 
     def add(self, outcome: PageOutcome, pages: int = 0, gaps: int | None = None) -> None:
         """Count what a page brought, as its row does."""
@@ -77,8 +81,8 @@ class Ledger:
                 self.earlier[kind] = finished.pass_pages
         now_ms, boot_s = self._clocks.wall_ms(), self._clocks.boot()
         for kind, done in (await store.read(partial(runs.last_done, hub=name))).items():
-            begun_s = schedule.since(done.begun_ms, now_ms, boot_s)
-            self.done[kind] = Done(begun_s, schedule.since(done.done_ms, now_ms, boot_s))
+            begun_s = since(done.begun_ms, now_ms, boot_s)
+            self.done[kind] = Done(begun_s, since(done.done_ms, now_ms, boot_s))
             self.finished_ms[kind] = done.done_ms
         for unfinished in await store.read(partial(runs.resumable, hub=name)):
             await self._take_up(unfinished)
@@ -93,7 +97,11 @@ class Ledger:
             if crawl is None or not set(crawl.views) <= set(self._hub.views):
                 await self.forget(run.kind)
                 return
-        self.active[run.kind] = Active(run, crawl, is_announced=False)
+        self.active[run.kind] = active = Active(run, crawl, is_announced=False)
+        if run.kind == refetch.KIND:
+            chosen_ms = refetch.chosen_ms(unfinished.state)
+            boot_s, now_ms = self._clocks.boot(), self._clocks.wall_ms()
+            active.chosen_s = NEVER if chosen_ms is None else since(chosen_ms, now_ms, boot_s)
 
     async def begin(self, kind: Task) -> None:
         """See that a run of this kind is under way, if only by its row."""
@@ -173,7 +181,7 @@ class Ledger:
         )
         del self.active[run.kind]
         boot_s = self._clocks.boot()
-        begun_s = schedule.since(run.started_ms, self._clocks.wall_ms(), boot_s)
+        begun_s = since(run.started_ms, self._clocks.wall_ms(), boot_s)
         self.done[run.kind] = Done(begun_s, boot_s)
         if run.finished_ms is not None:
             self.finished_ms[run.kind] = run.finished_ms

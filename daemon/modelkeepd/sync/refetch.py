@@ -6,6 +6,7 @@ not seen for the longest time: what people use is true within a day, and nothing
 ever. A model that no view shows becomes a suspect.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import zip_longest
@@ -82,13 +83,20 @@ def choose(
     return list(order)[:most]
 
 
-def queue(tx: Tx, hub: str, model_keys: Sequence[int]) -> None:
+def queue(tx: Tx, hub: str, run_id: int, model_keys: Sequence[int]) -> None:
     """These are asked for now; what was left of an earlier choice is dropped."""
+    units.save_state(tx, hub, KIND, run_id, json.dumps({"chosen_ms": tx.now_ms}))
     tx.db.execute("DELETE FROM sync_refetch WHERE hub = ?", (hub,))
     tx.db.executemany(
         "INSERT INTO sync_refetch VALUES (?, ?, ?)",
         [(hub, turn, key) for turn, key in enumerate(model_keys)],
     )
+
+
+def chosen_ms(state: str) -> int | None:
+    """When the run in this state chose its models; None when it did not come to that."""
+    found = json.loads(state).get("chosen_ms")
+    return found if isinstance(found, int) else None
 
 
 def next_batch(db: apsw.Connection, hub: str, size: int) -> list[Wanted]:
@@ -99,12 +107,6 @@ def next_batch(db: apsw.Connection, hub: str, size: int) -> list[Wanted]:
         (hub, size),
     ).fetchall()
     return [Wanted(*row) for row in rows]
-
-
-def left(db: apsw.Connection, hub: str) -> int:
-    """How many models wait for their turn."""
-    found: Any = db.execute("SELECT count(*) FROM sync_refetch WHERE hub = ?", (hub,)).fetchone()
-    return int(found[0])
 
 
 def batch_done(
