@@ -1,5 +1,7 @@
 """A real daemon process to be measured, and how: its memory, its processor time, its answers."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +11,7 @@ from typing import Any
 import psutil
 
 from modelkeep.connect import Connection
-from tests.process.living import LivingDaemon, living_daemon
+from tests.process.living import ROOT, LivingDaemon, living_daemon
 
 MIB = 1 << 20
 INDEX_LIMIT_S = 3_600.0
@@ -33,6 +35,25 @@ def row(
         "met": None if goal is None else ours <= goal,
         **more,
     }
+
+
+class AlteredDaemon(LivingDaemon):
+    """One that is started by a module of ours."""
+
+    def __init__(self, home: Path, hub_url: str, *, module: str, **options: Any) -> None:
+        super().__init__(home, hub_url, **options)
+        self._module = module
+
+    def start(self, **environment: str) -> None:
+        assert self.process is None
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", self._module],
+                env={**self.environment, **environment},
+                cwd=ROOT,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
 
 
 @contextmanager

@@ -140,12 +140,13 @@ class _Walk:
             yield made("field_rarer", "degraded", path, role, before, after)
 
     def _types(self, old: Node, new: Node, path: Path) -> Iterator[Change]:
+        role = self._reads.role(path)
         fresh = [
             kind
             for kind, count in new.types.items()
-            if kind not in old.types and self._is_news(count, old.docs, new.docs)
+            if (kind not in old.types and self._is_news(count, old.docs, new.docs))
+            or (role != "unread" and kind != "null" and self._is_the_rule(kind, old, new))
         ]
-        role = self._reads.role(path)
         before, after = _types_phrase(old), _types_phrase(new)
         if "null" in fresh:
             severity: Severity = {"essential": "degraded", "read": "adopted"}.get(role, "harmless")  # type: ignore[assignment]
@@ -179,6 +180,15 @@ class _Walk:
 
     def _is_news(self, count: int, n: int, m: int) -> bool:
         return n >= self._evidence.before and _chance(count, m, n) <= self._evidence.chance
+
+    def _is_the_rule(self, kind: str, old: Node, new: Node) -> bool:
+        """Whether a type that was an exception is none any more: it may be an old one's return."""
+        count, n, m = new.types[kind], old.docs, new.docs
+        share = (old.types.get(kind, 0) + 1) / (n + 2)
+        if n < self._evidence.before or share > 0.1 or count < 0.9 * m:
+            return False
+        # of m documents, some choice of count with a type that so few had
+        return m * math.log(2) + count * math.log(share) <= math.log(self._evidence.chance)
 
     def _is_gone(self, count: int, n: int, m: int) -> bool:
         often = n >= self._evidence.before and count >= self._evidence.always * n

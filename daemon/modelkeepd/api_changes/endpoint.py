@@ -16,19 +16,30 @@ import msgspec
 from modelkeepd.api_changes.answer import Seen
 from modelkeepd.api_changes.compare import (
     GOOD,
+    SEVERITIES,
     Change,
     Evidence,
     compare,
     gone,
     retyped,
 )
+from modelkeepd.api_changes.places import (
+    backdate,
+    document_place,
+    find,
+    forget,
+    place_in,
+    retype,
+)
 from modelkeepd.api_changes.reads import BODY, ELEMENT, Path, Reads, reads_of
-from modelkeepd.api_changes.shape import Node, Shape, add_shape, halve, merged, nodes_of, scale
+from modelkeepd.api_changes.shape import Node, Shape, add_shape, halve, merged, scale
 from modelkeepd.api_changes.wording import example_of
 
 # changes of a version may be compared with what was learnt in a year, not with all time
 REMEMBERED_DOCUMENTS = 20_000
 NEW_VERSION_DOCUMENTS = 100
+# an endpoint so new has nothing to spare for comparisons
+_FEW_ANSWERS = 100
 # the kinds of change by which something may be there no more
 _GOINGS = frozenset({"field_gone", "envelope_changed", "header_changed"})
 
@@ -107,7 +118,7 @@ class Endpoint:
         self.is_unsaved = True
         if seen.samples:
             self._samples.extend(seen.samples)
-            self._document = _document_place(seen.shape)
+            self._document = document_place(seen.shape)
         if self.is_new:
             add_shape(self.base, seen.shape)
             return []
@@ -128,20 +139,25 @@ class Endpoint:
 
         What is gone shows in the window alone: older ones still have it.
         """
-        found = self._compared(self.window, known)
+        pairs = [(self.base, self.window)]
         if self.past.answers:
+            pairs.append((self.base, self._recent()))
+            if self.base.answers < _FEW_ANSWERS:
+                pairs.append((merged(self.base, self.past), self.window))
+        found: list[Change] = []
+        for before, after in pairs:
             places = {change.place for change in found}
-            found += [
-                change
-                for change in self._compared(self._recent(), known)
-                if change.place not in places and change.kind not in ("field_gone", "field_rarer")
-            ]
+            changes = self._compared(before, after, known)
+            if after is not self.window:
+                changes = [c for c in changes if c.kind not in ("field_gone", "field_rarer")]
+            found += [change for change in changes if change.place not in places]
+        found.sort(key=lambda change: -SEVERITIES.index(change.severity))
         return [self._with_example(change) for change in found if change.severity != "breaking"]
 
-    def _compared(self, newer: Shape, known: Collection[str]) -> list[Change]:
+    def _compared(self, before: Shape, after: Shape, known: Collection[str]) -> list[Change]:
         return compare(
-            self.base,
-            newer,
+            before,
+            after,
             self._reads,
             operation=self.operation,
             evidence=self._patience.evidence,
@@ -160,8 +176,8 @@ class Endpoint:
         while shape.documents > NEW_VERSION_DOCUMENTS or shape.answers > NEW_VERSION_DOCUMENTS:
             halve(shape)
         for change in changes:
-            old = _place(shape, change.place)
-            if change.kind in _GOINGS and _place(self.window, change.place) is None:
+            old = place_in(shape, change.place)
+            if change.kind in _GOINGS and place_in(self.window, change.place) is None:
                 forget(shape, change.place)
                 forget(recent, change.place)
             elif old is not None and change.kind in ("type_changed", "envelope_changed"):
@@ -174,9 +190,11 @@ class Endpoint:
                 place: Path = () if status == GOOD else (f"{status}:",)
                 self._go_on_expecting(root, shape.statuses[status], place, told)
         for change in changes:
+            newer = self.window if place_in(self.window, change.place) is not None else recent
             if change.kind == "field_added":
-                is_now = _place(self.window, change.place) is not None
-                _backdate(shape, self.window if is_now else recent, change.place)
+                backdate(shape, newer, change.place)
+            elif change.kind == "type_changed":
+                retype(shape, newer, change.place)
         return shape
 
     def _go_on_expecting(self, old: Node, whole: Node, path: Path, told: Collection[Path]) -> None:
@@ -262,11 +280,11 @@ class Endpoint:
     def _essentials(self, node: Node) -> list[tuple[Path, int, int, set[str]]]:
         """Of each essential path: documents that could have it, that have it usable, its types."""
         found = []
-        is_withdrawn = any(_find(node, path) is not None for path in self._reads.withdrawn)
+        is_withdrawn = any(find(node, path) is not None for path in self._reads.withdrawn)
         for path in self._reads.essential:
             if is_withdrawn and ELEMENT in path:
                 continue
-            parent, child = _find(node, path[:-1]), _find(node, path)
+            parent, child = find(node, path[:-1]), find(node, path)
             if parent is None:
                 continue
             parents = parent.types.get("object", 0)
@@ -316,11 +334,11 @@ class Endpoint:
     def _before(self, path: Path) -> tuple[Node | None, Node | None]:
         """What stood around a place, and there, in the shape before."""
         root = self.base.statuses.get(GOOD)
-        return (None, None) if root is None else (_find(root, path[:-1]), _find(root, path))
+        return (None, None) if root is None else (find(root, path[:-1]), find(root, path))
 
     def _break(self, path: Path, streak: Streak) -> Change:
         root = self.base.statuses[GOOD]
-        old = _find(root, path)
+        old = find(root, path)
         assert old is not None
         before = " or ".join(sorted(old.types))
         count = f"{streak.answers} answers in a row"
@@ -340,63 +358,3 @@ class Endpoint:
         is_gone = change.kind == "field_gone"
         example = example_of(list(self._samples)[::-1], inner, is_gone=is_gone)
         return msgspec.structs.replace(change, example=example)
-
-
-def _document_place(shape: Shape) -> Path:
-    body = _find(shape.statuses[GOOD], BODY) if GOOD in shape.statuses else None
-    if body is not None and body.element is not None:
-        return (*BODY, ELEMENT)
-    is_page = body is not None and (items := body.keys.get("items")) and items.element is not None
-    return (*BODY, "items", ELEMENT) if is_page else BODY
-
-
-def _find(node: Node, path: Path) -> Node | None:
-    found: Node | None = node
-    for part in path:
-        if found is None:
-            return None
-        found = found.element if part == ELEMENT else found.keys.get(part)
-    return found
-
-
-def _place(shape: Shape, path: Path) -> Node | None:
-    status, inner = _split(path)
-    root = shape.statuses.get(status)
-    return None if root is None else _find(root, inner)
-
-
-def _backdate(shape: Shape, window: Shape, path: Path) -> None:
-    """Let a new field have been there always, as often as it is in the window.
-
-    The version is that of documents which have it; those before would make it look rare.
-    """
-    parent, before = _place(shape, path[:-1]), _place(window, path[:-1])
-    node = _place(shape, path)
-    if parent is not None and before is not None and node is not None:
-        total, seen = parent.types.get("object", 0), before.types.get("object", 0)
-        if 0 < seen < total:
-            scale(node, total, seen)
-
-
-def _split(path: Path) -> tuple[str, Path]:
-    """The status, and the path below it."""
-    return (path[0][:-1], path[1:]) if path[:1] and path[0].endswith(":") else (GOOD, path)
-
-
-def forget(shape: Shape, path: Path) -> None:
-    """Take a place out of a shape, so that whatever comes there is new."""
-    status, inner = _split(path)
-    if not inner:
-        return
-    parent = _place(shape, path[:-1]) if len(inner) > 1 else shape.statuses.get(status)
-    if parent is None:
-        return
-    if inner[-1] == ELEMENT:
-        parent.element = None
-    else:
-        parent.keys.pop(inner[-1], None)
-
-
-def size_of(shape: Shape) -> int:
-    """How many places a shape knows."""
-    return sum(1 for root in shape.statuses.values() for _ in nodes_of(root))

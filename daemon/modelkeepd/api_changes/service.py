@@ -15,7 +15,7 @@ import trio
 from modelkeepd.api_changes import rows
 from modelkeepd.api_changes.answer import Heard
 from modelkeepd.api_changes.compare import STRUCTURE, Change, compare
-from modelkeepd.api_changes.endpoint import Endpoint, size_of
+from modelkeepd.api_changes.endpoint import Endpoint
 from modelkeepd.api_changes.learner import (
     ApiSettings,
     Counts,
@@ -25,6 +25,7 @@ from modelkeepd.api_changes.learner import (
 )
 from modelkeepd.api_changes.lists import SOURCES, ListSource
 from modelkeepd.api_changes.lookout import Ask, Lookout
+from modelkeepd.api_changes.places import size_of
 from modelkeepd.api_changes.reads import reads_of
 from modelkeepd.api_changes.rows import Adopt, ApiChange
 from modelkeepd.api_changes.shape import Shape

@@ -74,8 +74,9 @@ class Civitai:
                 read=lambda answer: read_page(answer.body, newest=newest),
             )
         except HubRejected:
-            if request.cursor is not None and request.cursor.startswith("|"):
-                # rows without a date come last, and the hub can't read its own cursor for them
+            if request.cursor is not None and not request.cursor[:1].isdigit():
+                # rows without a date come last, and the hub can't read its own cursor for them,
+                # whichever separator it begins with
                 return HubPage(items=())
             raise
 

@@ -98,14 +98,17 @@ class DetailService:
         known = await self._known(hub, model_key)
         if known is None:
             return None
-        age_s = self._age_s(known)
-        if age_s < (self._ttl_s.get(hub, DEFAULT_TTL_S) if ttl_s is None else ttl_s):
-            self._saved(hub, "cached")
-            return Freshness(model_key, age_s)
+        wished_s = self._ttl_s.get(hub, DEFAULT_TTL_S) if ttl_s is None else ttl_s
+        if self._age_s(known) < wished_s:
+            return self._cached(known)
         if hub not in self._hubs:
             return Freshness(model_key, self._kept_s(known), True, f"{hub} is not in use")
-        ask = partial(self._refresh, known)
+        ask = partial(self._refresh, known, wished_s)
         return await self._merged(hub, known.address.ref_id.casefold(), ask)
+
+    def _cached(self, known: KnownDetail) -> Freshness:
+        self._saved(known.hub, "cached")
+        return Freshness(known.model_key, self._age_s(known))
 
     async def fresh_named(self, hub: str, ref_id: str, ttl_s: float | None = None) -> Freshness:
         """The same by what people call it; a model that is not in the catalog is fetched into it.
@@ -163,8 +166,12 @@ class DetailService:
             del self._flights[key]
             flight.landed.set()
 
-    async def _refresh(self, known: KnownDetail) -> Freshness:
+    async def _refresh(self, known: KnownDetail, wished_s: float) -> Freshness:
         hub, key = self._hubs[known.hub], known.model_key
+        # while this one looked into the store, another's answer may have come
+        known = await self._known(known.hub, key) or known
+        if self._age_s(known) < wished_s:
+            return self._cached(known)
         error: str | None = f"{known.hub} did not answer within {self._deadline_s:g} s"
         is_missing = False
         with trio.move_on_after(self._deadline_s):
@@ -247,7 +254,7 @@ class DetailService:
         known = await self._known(hub_name, model_key)
         assert known is not None
         if hub.details_apart and not known.files_known:
-            return await self._refresh(known)
+            return await self._refresh(known, 0.0)
         return Freshness(model_key, 0.0)
 
 
