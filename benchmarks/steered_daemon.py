@@ -47,6 +47,12 @@ def steer(path: Path, ahead_s: float) -> None:
         file.write(_SECONDS.pack(ahead_s))
 
 
+def steered(path: Path) -> float:
+    """How many seconds ahead they are."""
+    found: float = _SECONDS.unpack(path.read_bytes())[0]
+    return found
+
+
 if __name__ == "__main__":
     clocks = SteeredClocks(Path(os.environ[FILE_VARIABLE]))
     app.serve = functools.partial(app.serve, clocks=clocks)  # type: ignore[assignment]

@@ -65,6 +65,10 @@ class TwoHubs:
     def url(self, hub: str) -> str:
         return self._hubs[hub].url
 
+    def fault(self, hub: str, fault: dict[str, Any]) -> None:
+        """From now on the hub misbehaves like this."""
+        self._hubs[hub].control("faults", [fault])
+
     def take_log(self, hub: str) -> list[Asked]:
         """The requests since this was last asked."""
         log = self._hubs[hub].control("log")
@@ -96,9 +100,14 @@ class SteeredDaemon:
         self.daemon = daemon
         self._clock = clock
 
+    def now_ms(self) -> int:
+        """The daemon's wall time."""
+        return round((time.time() + steered_daemon.steered(self._clock)) * 1000)
+
     def set_now(self, wall_ms: int) -> None:
-        """From now on it is later than that."""
-        steered_daemon.steer(self._clock, (wall_ms + 60_000) / 1000 - time.time())
+        """From now on it is later than that; never earlier than it was."""
+        ahead_s = (wall_ms + 60_000) / 1000 - time.time()
+        steered_daemon.steer(self._clock, max(ahead_s, steered_daemon.steered(self._clock)))
 
     def sync(self, hub: str) -> dict[str, Any]:
         """News, or the whole list of a hub that was never read; the run, when it is over."""
@@ -115,11 +124,22 @@ class SteeredDaemon:
         found: dict[str, Any] = self.daemon.until(finished, f"a sync of {hub}", LONGEST_S)
         return found
 
+    def is_refetched(self, hub: str) -> bool:
+        """Whether a refetch that was begun in the last hour is over."""
+        since_ms = self.now_ms() - 3_600_000
+        sql = "SELECT 1 FROM sync_run WHERE hub = ? AND kind = 'refetch' AND state = 'finished'"
+        return bool(self.rows(f"{sql} AND started_ms > ?", hub, since_ms))
+
     def until_indexed(self) -> None:
         """Until searches see everything."""
         self.daemon.until(
             lambda: self.daemon.call("daemon.status")["catalog"]["indexed"], "index", LONGEST_S
         )
+
+    def words(self, count: int) -> list[str]:
+        """What the most used tags say: something to search for."""
+        tags = self.daemon.call("catalog.complete", kind="tags", prefix="", limit=5 * count)
+        return [tag for tag in tags["items"] if tag.isalpha()][:count]
 
     def rows(self, sql: str, *values: object) -> list[Any]:
         """Straight from its database."""
@@ -141,7 +161,8 @@ def steered(
     of Hugging Face: none, that is everything; None: the product's own."""
     clock = home / "clock"
     home.mkdir(parents=True, exist_ok=True)
-    steered_daemon.steer(clock, 0.0)
+    if not clock.exists():
+        steered_daemon.steer(clock, float("-inf"))
     daemon = AlteredDaemon(
         home,
         hubs.url("civitai"),

@@ -1,7 +1,7 @@
-"""The composition root: makes the parts, lists their order, runs them, ends them.
+"""Starts the daemon and ends it: the lock, the store, then the services that ``wiring`` made.
 
-Start order: lock, store, maintenance, library, catalog, transfer, sync, rpc; stopping is the
-exact reverse. Everything that differs in a test (clocks, VFS) is handed in here.
+They start in ``wiring``'s order and stop in exactly the reverse. Everything that differs in a
+test (clocks, VFS) is handed in here.
 """
 
 import functools

@@ -141,7 +141,9 @@ async def wire(
             hubs=HubMethods(
                 sync, hubs, homes, {config.name: config.token is not None for config in configs}
             ),
-            mirror=MirrorMethods(catalog, sync.details, api_changes, snapshots, hubs.saved),
+            mirror=MirrorMethods(
+                catalog, sync.details, api_changes, snapshots, hubs.saved, sync.hurry
+            ),
             askable=hubs.interactive,
             ask=ask,
         )

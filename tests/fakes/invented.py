@@ -155,7 +155,7 @@ def status(**changes: Any) -> dict[str, Any]:
                     "roots": 1, "offline_roots": 0},
         "hubs": [{"name": "civitai", "base_url": "https://civitai.com", "has_token": False,
                   "last_sync_ms": NOW_MS, "sync": None, "next_sync_ms": None, "is_quiet": False,
-                  "requests": None, "breakers": [], "coverage": None}],
+                  "requests": None, "breakers": [], "breaker_history": [], "coverage": None}],
         "warnings": [], **changes,
     }  # fmt: skip
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from modelkeepd.api_changes import shape as shapes
 from modelkeepd.api_changes.answer import MAX_PAGE_BYTES, see
-from modelkeepd.api_changes.endpoint import Endpoint, size_of
+from modelkeepd.api_changes.endpoint import Endpoint
+from modelkeepd.api_changes.places import size_of
 from modelkeepd.api_changes.shape import Node, Shape, address_parts, form_of, merged, shape_of
 from modelkeepd.api_changes.wording import example_of, tidy
 from tests.fakes.api_answers import answer, learnt, page, recorded

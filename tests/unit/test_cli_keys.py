@@ -20,6 +20,7 @@ OWN = {
     for name in [o.dest for o in command.options] + [a.dest for a in command.arguments]
 } | {"kind", "prefix", "json", "quiet", "verbose", "color", "help", "version"}
 OWN |= {"share", "note", "left_out", "COLUMNS", "TERM"}
+OWN |= {"git_sha1"}  # of a file in a history
 OWN |= {"query", "refs", "exit-codes", "environment", "list"}  # topics and verbs
 
 

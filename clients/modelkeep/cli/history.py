@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # a value of a change in a terminal, before `-v`
 _VALUE_COLUMNS = 60
+_DATES = frozenset(("published", "updated"))
 
 
 def run(args: dict[str, Any], out: Output) -> int:
@@ -65,7 +66,8 @@ def _line(change: dict[str, Any], out: Output) -> str:
     if change["version"]:
         line += f"{out.style(text.safe(change['version']), 'dim')}  "
     line += text.safe(change["what"])
-    before, after = _value(change["before"]), _value(change["after"])
+    read = _date if change["what"] in _DATES else _value
+    before, after = read(change["before"]), read(change["after"])
     if not out.verbose:
         before, after = text.cut(before, _VALUE_COLUMNS), text.cut(after, _VALUE_COLUMNS)
     if before and after:
@@ -77,9 +79,15 @@ def _line(change: dict[str, Any], out: Output) -> str:
     return line
 
 
+def _date(value: Any) -> str:
+    return text.moment(value) if isinstance(value, int) else _value(value)
+
+
 def _value(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, dict) and "size_bytes" in value:
+        return _file(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -91,6 +99,17 @@ def _value(value: Any) -> str:
     from modelkeep.cli.output import dump_json
 
     return dump_json(value)
+
+
+def _file(value: dict[str, Any]) -> str:
+    """A file as people tell one from another: its name, size and the beginning of its hash."""
+    size_bytes = value["size_bytes"]
+    parts = [str(value.get("name") or ""), text.size(size_bytes) if size_bytes else ""]
+    if value.get("sha256"):
+        parts.append(f"sha256 {str(value['sha256'])[:12]}")
+    elif value.get("git_sha1"):
+        parts.append(f"git {str(value['git_sha1'])[:12]}")
+    return ", ".join(part for part in parts if part)
 
 
 VERBS = {

@@ -102,6 +102,9 @@ def _hub(hub: dict[str, Any], out: Output) -> str:
         shown += "; quiet hours"
     if out.verbose:
         shown += _coverage(hub["coverage"])
+        for change in hub["breaker_history"][-3:]:
+            shown += f"; {text.ago(change['at_ms'])} {text.safe(change['operation'])}"
+            shown += f" {text.safe(change['state'])} ({text.safe(change['reason'])})"
     if run is None or run["state"] == "finished":
         return shown
     shown += f"; sync {out.state(run['state'])}: {text.counted(run['models_seen'], 'model')} seen"

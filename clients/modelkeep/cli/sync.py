@@ -33,6 +33,8 @@ def run(args: dict[str, Any], out: Output) -> int:
                 return errors.EXIT_INTERRUPTED
     if out.json:
         out.document({"runs": runs})
+    elif not runs:
+        out.note("no hub is in use: see `enabled` below [hubs.NAME] in config.toml")
     elif not (args["wait"] and out.is_terminal and not out.quiet):
         # where the progress was seen, the end of it was too
         _print(runs, out)

@@ -56,10 +56,10 @@ def confirm(args: dict[str, Any], out: Output) -> int:
         "type": args["type"] or "",
         "base": args["base"] or "",
     }
-    return _print(connect.call(methods.KINDS_CONFIRM, params), out)
+    return _print(connect.call(methods.KINDS_CONFIRM, params), out, is_said=True)
 
 
-def _print(answer: dict[str, Any], out: Output) -> int:
+def _print(answer: dict[str, Any], out: Output, *, is_said: bool = False) -> int:
     if out.json:
         out.document(answer)
         return 0
@@ -75,7 +75,8 @@ def _print(answer: dict[str, Any], out: Output) -> int:
             out.line(f"             {text.safe(reason)}")
     if not answer["items"]:
         out.note("nothing about this file tells what it is")
-    out.hint("say what it is: modelkeep types confirm FILE --type TYPE --base BASE")
+    if not is_said:
+        out.hint("say what it is: modelkeep types confirm FILE --type TYPE --base BASE")
     return 0
 
 

@@ -160,7 +160,7 @@ def _json_keys() -> str:
     lines = [
         "## Keys of `--json` that scripts may rely on",
         "",
-        "More may stand beside them; `protocol/modelkeep_protocol/schema.py` has all.",
+        "More may stand beside them; `protocol/modelkeep_protocol/schema/` has all.",
         "",
         "| command | keys |",
         "|---|---|",

@@ -225,7 +225,7 @@ class Endpoint:
         """A new version: this is the shape from now on."""
         self.version += 1
         self.base = shape
-        self.start_afresh()
+        self._forget_windows()
 
     def whole(self) -> Shape:
         """All that is known, to be kept."""
@@ -247,6 +247,9 @@ class Endpoint:
     def start_afresh(self) -> None:
         """Forget what was new, be it broken: after a pause, counting begins anew."""
         self._streaks.clear()
+        self._forget_windows()
+
+    def _forget_windows(self) -> None:
         self.past, self.window, self._compared_at = Shape(), Shape(), 0
 
     def _is_full(self) -> bool:

@@ -10,6 +10,7 @@ from modelkeepd.api_changes.shape import Node, Shape, nodes_of, scale
 
 
 def document_place(shape: Shape) -> Path:
+    """Where documents stand in this answer: the elements of a page, or all of it."""
     body = find(shape.statuses[GOOD], BODY) if GOOD in shape.statuses else None
     if body is not None and body.element is not None:
         return (*BODY, ELEMENT)
@@ -18,6 +19,7 @@ def document_place(shape: Shape) -> Path:
 
 
 def find(node: Node, path: Path) -> Node | None:
+    """What stands at a path below this node."""
     found: Node | None = node
     for part in path:
         if found is None:
@@ -27,6 +29,7 @@ def find(node: Node, path: Path) -> Node | None:
 
 
 def place_in(shape: Shape, path: Path) -> Node | None:
+    """What stands at a path of a shape."""
     status, inner = _split(path)
     root = shape.statuses.get(status)
     return None if root is None else find(root, inner)

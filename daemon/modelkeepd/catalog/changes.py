@@ -221,6 +221,8 @@ def _facts(file: ParsedFile) -> dict[str, Any]:
     facts: dict[str, Any] = {"name": file.name, "size_bytes": file.size_bytes}
     if file.sha256 is not None:
         facts["sha256"] = file.sha256.hex()
+    if file.git_sha1 is not None:
+        facts["git_sha1"] = file.git_sha1.hex()
     return facts
 
 

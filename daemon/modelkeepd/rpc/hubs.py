@@ -83,6 +83,10 @@ class HubMethods:
                 schema.Breaker(b.operation, b.state, b.reason, b.until_ms)
                 for b in standing.breakers
             ],
+            breaker_history=[
+                schema.BreakerChange(c.operation, c.state, c.reason, c.at_ms)
+                for c in standing.history
+            ],
             coverage=schema.Coverage(
                 models=coverage.models,
                 gone=coverage.gone,

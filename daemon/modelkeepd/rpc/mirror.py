@@ -30,12 +30,14 @@ class MirrorMethods:
         api_changes: ApiChangesService,
         snapshots: SnapshotService,
         saved: Callable[[str, str], None],
+        hurry: Callable[[str], None],
     ) -> None:
         self._catalog = catalog
         self._details = details
         self._api = api_changes
         self._snapshots = snapshots
         self._saved = saved
+        self._hurry = hurry
 
     def table(self) -> dict[str, Handler]:
         """Method name to function."""
@@ -172,6 +174,7 @@ class MirrorMethods:
                 f"{params.operation} of {params.hub} is not paused",
                 "modelkeep api-changes endpoints lists what is",
             )
+        self._hurry(params.hub)
         return await self.api_endpoints(schema.Empty())
 
     def snapshot_export(self, params: schema.ExportCatalog) -> schema.SnapshotTask:

@@ -132,17 +132,19 @@ class DetailService:
 
     def _age_s(self, known: KnownDetail) -> float:
         """Infinite where the files are not known at all."""
-        apart = self._hubs[known.hub].details_apart if known.hub in self._hubs else False
+        apart = self.asks_for(known.hub)
         at_ms = known.detailed_ms if apart else known.seen_ms
+        if apart and not known.files_known:
+            at_ms = None  # the files are an older commit's
         if at_ms is None:
             return float("inf")
         age_s = (self._clocks.wall_ms() - at_ms) / 1000
         return age_s if age_s >= 0 else float("inf")  # dated by a wrong clock
 
     def _kept_s(self, known: KnownDetail) -> float:
-        """How old the newest is that is known of it, be it only a row."""
-        newest_ms = max(known.seen_ms, known.detailed_ms or 0)
-        return max(0.0, (self._clocks.wall_ms() - newest_ms) / 1000)
+        """How old what is known of its files is; without any, the row."""
+        kept_ms = known.seen_ms if known.detailed_ms is None else known.detailed_ms
+        return max(0.0, (self._clocks.wall_ms() - kept_ms) / 1000)
 
     async def _merged(
         self, hub: str, name: str, ask: Callable[[], Awaitable[Freshness]]

@@ -149,7 +149,7 @@ class Lane:
             await self._perform(task)
             self._notice_sleep()
             did = True
-            if self._clocks.boot() - self._counted_s > _COUNT_EVERY_S:
+            if task in MAIN or self._clocks.boot() - self._counted_s > _COUNT_EVERY_S:
                 await self._count()
         if did:
             await self._count()
@@ -165,6 +165,10 @@ class Lane:
         self._hold_s = NEVER
         self._patience.hurry()
         self._wanted.set()
+
+    def hurry(self) -> None:
+        """Whatever kept the hub from answering is over: ask now."""
+        self._patience.hurry()
 
     def status(self) -> SyncStatus:
         """How it stands, from memory."""
@@ -236,7 +240,7 @@ class Lane:
             return False  # somebody waits
         if self._ports.is_quiet():
             return False
-        if task == "full":
+        if task in MAIN:
             return True
         left = self._ports.budget_left()
         if left is not None and left <= 0:

@@ -82,7 +82,9 @@ def status_of(
     """The status of a run: finished, failed, or under way with its ``crawl``."""
     if run is None:
         return SyncStatus(hub, "never", error=error, hint=hint)
-    fraction, left = (None, None) if crawl is None else plan.estimate(crawl, earlier)
+    # how far news reach is known only at their end
+    walk = None if run.kind == "news" else crawl
+    fraction, left = (None, None) if walk is None else plan.estimate(walk, earlier)
     state: SyncState = "idle"
     if run.state == "failed":
         state = "failed"

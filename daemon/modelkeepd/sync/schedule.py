@@ -6,9 +6,9 @@ is read (``since``). A wall clock that jumps can so neither hold a task up nor s
 a date that lies in the future says nothing, and the task is due once.
 
 **Order.** What a person asked for, at once. Then a first crawl of what was never read whole, which
-needs no budget; then news; then, by turns, the rest: looks at suspects, the refetch, the sweep,
-details. All but the first crawl wait when the day's budget is spent, and everything waits in
-quiet hours.
+then news; then, by turns, the rest: looks at suspects, the refetch, the sweep, details. Crawls and
+news need no budget (news are a few requests a day, and a long crawl would keep them from the day
+after it); the rest waits when the day's is spent, and everything waits in quiet hours.
 """
 
 from collections.abc import Mapping
@@ -99,15 +99,15 @@ def choose(
         return Choice(None)
     if "full" in book.unfinished or (auto and book.needs_full):
         return Choice("full")
-    if "news" in book.unfinished and (budget_left is None or budget_left > 0):
+    if "news" in book.unfinished:
         return Choice("news")
-    if not auto:
-        return Choice(None)
-    if book.needs_full or (budget_left is not None and budget_left <= 0):
+    if not auto or book.needs_full:
         return Choice(None)
     due = due_times(book, cadence)
     if due["news"] <= now_s:
         return Choice("news")
+    if budget_left is not None and budget_left <= 0:
+        return Choice(None, due["news"])
     start = TURNS.index(book.last_turn) + 1 if book.last_turn in TURNS else 0
     for task in TURNS[start:] + TURNS[:start]:
         if due.get(task, now_s + 1) <= now_s:

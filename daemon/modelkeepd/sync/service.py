@@ -96,6 +96,10 @@ class SyncService:
         await lane.start(full)
         return lane.status()
 
+    def hurry(self, hub: str) -> None:
+        """Do not wait any longer for this hub. Raises UnknownHub."""
+        self._lane(hub).hurry()
+
     def status(self, hub: str | None = None) -> list[SyncStatus]:
         """How every hub's sync stands, or one hub's."""
         if hub is not None:

@@ -67,7 +67,15 @@ from modelkeep_protocol.schema.library import (
     ScanResult,
 )
 from modelkeep_protocol.schema.snapshot import ExportCatalog, ImportCatalog, SnapshotTask
-from modelkeep_protocol.schema.sync import Breaker, Coverage, Requests, SyncRun, SyncRuns, SyncStart
+from modelkeep_protocol.schema.sync import (
+    Breaker,
+    BreakerChange,
+    Coverage,
+    Requests,
+    SyncRun,
+    SyncRuns,
+    SyncStart,
+)
 from modelkeep_protocol.schema.transfer import (
     Get,
     GetResult,
@@ -87,6 +95,7 @@ __all__ = [
     "ApiEndpoint",
     "ApiEndpoints",
     "Breaker",
+    "BreakerChange",
     "CatalogStatus",
     "Complete",
     "Completions",

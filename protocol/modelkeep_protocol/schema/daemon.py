@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from modelkeep_protocol.schema.sync import Breaker, Coverage, Requests, SyncRun
+from modelkeep_protocol.schema.sync import Breaker, BreakerChange, Coverage, Requests, SyncRun
 
 
 class Pong(Struct, frozen=True):
@@ -68,6 +68,7 @@ class HubStatus(Struct, frozen=True):
     is_quiet: bool = False  # it is in its quiet hours
     requests: Requests | None = None
     breakers: list[Breaker] = []
+    breaker_history: list[BreakerChange] = []  # the last ones, the oldest first
     coverage: Coverage | None = None
 
 

@@ -53,6 +53,15 @@ class Breaker(Struct, frozen=True):
     until_ms: int | None
 
 
+class BreakerChange(Struct, frozen=True):
+    """What happened to an operation of a hub, and when."""
+
+    operation: str
+    state: str
+    reason: str
+    at_ms: int
+
+
 class Coverage(Struct, frozen=True):
     """How true the mirror of a hub is."""
 
