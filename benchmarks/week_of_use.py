@@ -61,9 +61,7 @@ class Week:
             shown = {hub: self._popular(it, hub, SHOWS[hub] * DAYS) for hub in HUBS}
             for day in range(DAYS):
                 self._day(it, day, shown)
-            checked = len(owned)
-        refetched = self._refetched(owned)
-        return self._results(checked, refetched)
+        return self._results(len(owned), self._refetched())
 
     # --- before it ---
 
@@ -154,10 +152,12 @@ class Week:
 
     # --- after it ---
 
-    def _refetched(self, owned: set[str]) -> int:
-        """Requests of one day's refetch that ask for owned models."""
-        keys = {str(_key(ref)) for ref in owned if ref.startswith("civitai:")}
+    def _refetched(self) -> int:
+        """Requests of one day's refetch that ask for models of the library's files."""
         with steered(self._home, self._hubs, auto=True, budget=REFETCH_BUDGET, only=HUBS[:1]) as it:
+            files = "SELECT model_key FROM library_file WHERE state = 'present'"
+            sql = f"SELECT hub_id FROM model WHERE hub = 'civitai' AND model_key IN ({files})"
+            keys = {row[0] for row in it.rows(sql)}
             it.set_now(it.now_ms() + round(DAY_S * 1000))
             self._hubs.take_log("civitai")
             it.sync("civitai")  # wakes it up: the refetch follows

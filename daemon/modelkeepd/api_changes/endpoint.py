@@ -28,6 +28,7 @@ from modelkeepd.api_changes.places import (
     document_place,
     find,
     forget,
+    leave_out_new,
     place_in,
     retype,
 )
@@ -119,6 +120,9 @@ class Endpoint:
         if seen.samples:
             self._samples.extend(seen.samples)
             self._document = document_place(seen.shape)
+        if self._is_withdrawn(seen):
+            for child in seen.shape.statuses[GOOD].keys["body"].keys.values():
+                child.element = None
         if self.is_new:
             add_shape(self.base, seen.shape)
             return []
@@ -173,7 +177,11 @@ class Endpoint:
         It begins with a short memory, or what is new would count as rare for years.
         """
         shape, recent = merged(self.base), self._recent()
-        while shape.documents > NEW_VERSION_DOCUMENTS or shape.answers > NEW_VERSION_DOCUMENTS:
+        # of the frame there is one in each answer: so many must be left that it can be judged
+        answers = 2 * self._patience.evidence.before
+        while shape.documents > NEW_VERSION_DOCUMENTS and (
+            shape.answers > answers or shape.documents > 4 * NEW_VERSION_DOCUMENTS
+        ):
             halve(shape)
         for change in changes:
             old = place_in(shape, change.place)
@@ -183,6 +191,7 @@ class Endpoint:
             elif old is not None and change.kind in ("type_changed", "envelope_changed"):
                 # as often as before, but of the new types alone: the old ones would be news again
                 old.types, old.sets, old.keys, old.element = {}, {}, {}, None
+        self._leave_out_untold(self.base, recent, {change.place for change in changes})
         add_shape(shape, recent)
         told = {change.place for change in changes if change.kind == "field_rarer"}
         for status, root in self.base.statuses.items():
@@ -196,6 +205,19 @@ class Endpoint:
             elif change.kind == "type_changed":
                 retype(shape, newer, change.place)
         return shape
+
+    def _leave_out_untold(self, old: Shape, recent: Shape, told: Collection[Path]) -> None:
+        """Take out of newer answers what is new in them and not yet certain to be.
+
+        In the next version it would be known, and never be told.
+        """
+        for status, node in list(recent.statuses.items()):
+            before = old.statuses.get(status)
+            place: Path = () if status == GOOD else (f"{status}:",)
+            if before is not None:
+                leave_out_new(before, node, place, told, self._patience.evidence.before)
+            elif place not in told:
+                del recent.statuses[status]
 
     def _go_on_expecting(self, old: Node, whole: Node, path: Path, told: Collection[Path]) -> None:
         """Let what was nearly always there be so still, unless it was ``told`` not to be.
@@ -234,9 +256,15 @@ class Endpoint:
     def heals(self, seen: Seen) -> bool:
         """Whether this answer has all that is essential again."""
         node = seen.shape.statuses.get(GOOD)
-        if node is None or not seen.shape.documents:
+        if node is None or not seen.shape.documents or self._is_withdrawn(seen):
             return False
         return all(usable or self._never_had(path) for path, _, usable, _ in self._essentials(node))
+
+    def _is_withdrawn(self, seen: Seen) -> bool:
+        """Whether this document lacks much by nature."""
+        node = seen.shape.statuses.get(GOOD)
+        found = [find(node, path) for path in self._reads.withdrawn] if node is not None else []
+        return any(mark is not None and "string" in mark.types for mark in found)
 
     def _never_had(self, path: Path) -> bool:
         parent, child = self._before(path)
@@ -283,10 +311,7 @@ class Endpoint:
     def _essentials(self, node: Node) -> list[tuple[Path, int, int, set[str]]]:
         """Of each essential path: documents that could have it, that have it usable, its types."""
         found = []
-        is_withdrawn = any(find(node, path) is not None for path in self._reads.withdrawn)
         for path in self._reads.essential:
-            if is_withdrawn and ELEMENT in path:
-                continue
             parent, child = find(node, path[:-1]), find(node, path)
             if parent is None:
                 continue

@@ -4,6 +4,8 @@ Pure. A path begins at an answer's root; one of another status than 200 begins w
 a colon.
 """
 
+from collections.abc import Collection
+
 from modelkeepd.api_changes.compare import GOOD
 from modelkeepd.api_changes.reads import BODY, ELEMENT, Path
 from modelkeepd.api_changes.shape import Node, Shape, nodes_of, scale
@@ -72,6 +74,28 @@ def forget(shape: Shape, path: Path) -> None:
         parent.element = None
     else:
         parent.keys.pop(inner[-1], None)
+
+
+def leave_out_new(old: Node, new: Node, path: Path, but: Collection[Path], enough: int) -> None:
+    """Take out of ``new`` what ``old`` had not in ``enough`` documents, except the places ``but``.
+
+    Fields, types, and values of sets.
+    """
+    if path not in but and old.docs >= enough:
+        new.types = {kind: n for kind, n in new.types.items() if kind in old.types}
+        for name, values in new.sets.items():
+            known = old.sets.get(name, {})
+            if values is not None and known is not None:
+                new.sets[name] = {value: n for value, n in values.items() if value in known}
+    is_known = old.types.get("object", 0) >= enough
+    for key, child in list(new.keys.items()):
+        mine, place = old.keys.get(key), (*path, key)
+        if mine is not None:
+            leave_out_new(mine, child, place, but, enough)
+        elif is_known and place not in but:
+            del new.keys[key]
+    if old.element is not None and new.element is not None:
+        leave_out_new(old.element, new.element, (*path, ELEMENT), but, enough)
 
 
 def size_of(shape: Shape) -> int:

@@ -35,7 +35,7 @@ _ANY = frozenset({"bool", "int", "float", "string", "object", "map", "array"})
 class Reads(msgspec.Struct, frozen=True):
     """The fields of one endpoint that are read, with the types that can be used.
 
-    A document that has one of ``withdrawn`` need not have what stands inside of its lists.
+    Of a document that has one of ``withdrawn``, what stands inside of its lists says nothing.
     """
 
     usable: Mapping[Path, frozenset[str]]

@@ -24,6 +24,7 @@ DICTIONARY_BYTES = 96 << 10
 MAX_DELTA_SOURCE_BYTES = 8 << 20
 TRAIN_AFTER_DOCUMENTS = 400
 _TRAIN_MAX_SAMPLE_BYTES = 32 << 10
+_TRAIN_AFTER_BYTES = 10 * DICTIONARY_BYTES
 
 _decoder = msgspec.json.Decoder()
 _canonical = msgspec.json.Encoder(order="deterministic")
@@ -63,6 +64,14 @@ def _stdlib_canonical(raw: bytes) -> bytes:
         return raw
 
 
+def suffice(samples: Sequence[bytes]) -> bool:
+    """Whether a dictionary can be trained from these documents: rows of a list are short, and it
+    takes thousands of them."""
+    if len(samples) < TRAIN_AFTER_DOCUMENTS:
+        return False
+    return sum(min(len(one), _TRAIN_MAX_SAMPLE_BYTES) for one in samples) >= _TRAIN_AFTER_BYTES
+
+
 def train_dictionary(samples: Sequence[bytes]) -> bytes | None:
     """A dictionary from these documents, or None when they are too few or too alike.
 
@@ -71,7 +80,7 @@ def train_dictionary(samples: Sequence[bytes]) -> bytes | None:
     cut: list[bytes | bytearray | memoryview] = [
         sample[:_TRAIN_MAX_SAMPLE_BYTES] for sample in samples
     ]
-    if sum(map(len, cut)) < 10 * DICTIONARY_BYTES:
+    if sum(map(len, cut)) < _TRAIN_AFTER_BYTES:
         return None
     try:
         return zstandard.train_dictionary(

@@ -140,6 +140,10 @@ class _Tags:
             if number >= MAX_TAGS:
                 break
             self.all[word] = None
+            if ":" not in word:  # most of them: asked first, since there are a dozen a row
+                if word not in _MACHINE_TAGS:
+                    self.shown.append(word)
+                continue
             if word.startswith(_BASE):
                 base = word[len(_BASE) :]
                 relation, colon, of = base.partition(":")
@@ -149,7 +153,7 @@ class _Tags:
                 bases[base] = None
             elif word.startswith("license:"):
                 self.license = self.license or word[len("license:") :] or None
-            if word not in _MACHINE_TAGS and not word.startswith(_MACHINE_PREFIXES):
+            if not word.startswith(_MACHINE_PREFIXES):
                 self.shown.append(word)
         self.bases = tuple(base for base in bases or related if base)[:MAX_BASES]
 

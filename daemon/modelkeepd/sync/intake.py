@@ -11,7 +11,7 @@ from typing import TypeVar
 import trio
 
 from modelkeepd.hubs.contract import ListItem, ParsedModel
-from modelkeepd.hubs.documents import TRAIN_AFTER_DOCUMENTS, DocumentCodec, train_dictionary
+from modelkeepd.hubs.documents import DocumentCodec, suffice, train_dictionary
 from modelkeepd.store import Durability, Store, Tx
 from modelkeepd.sync.prepare import MODEL_KIND, PreparedPage, prepare_page
 from modelkeepd.sync.units import PageOutcome, PageWrite, apply_page, known_models, save_dictionary
@@ -80,7 +80,7 @@ class Intake:
             self._samples[kind] = None
             return
         samples += documents
-        if len(samples) < TRAIN_AFTER_DOCUMENTS:
+        if not suffice(samples):
             return
         self._samples[kind] = None
         data = await self.in_thread(partial(train_dictionary, samples))
