@@ -1,19 +1,19 @@
 """A daemon's home with a catalog of any size, built without a hub: documents go through sync's own
 preparation and units of work, page by page, so that the rows are what a crawl would have left.
 
-A document is one of two thousand of the simulated hub's (their shape, versions, files, images)
-with a name, texts, tags and numbers of its own from ``synthetic_catalog``. Building is not what is
-measured; it uses both processors.
+A document of CivitAI is one of two thousand of the simulated hub's (their shape, versions, files,
+images) with a name, texts, tags and numbers of its own from ``synthetic_catalog``; a row of Hugging
+Face is the simulated hub's own. Building is not what is measured; it uses both processors.
 """
 
 import hashlib
 import itertools
 import multiprocessing
 import time
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import trio
@@ -21,25 +21,47 @@ import trio
 from benchmarks.synthetic_catalog import synthetic_models
 from modelkeepd.catalog.projection import Projection
 from modelkeepd.hubs.contract import ListItem, parse_model
-from modelkeepd.hubs.documents import TRAIN_AFTER_DOCUMENTS, DocumentCodec, train_dictionary
-from modelkeepd.store import Durability, open_store
+from modelkeepd.hubs.documents import DocumentCodec, suffice, train_dictionary
+from modelkeepd.hubs.huggingface import EXPANDED
+from modelkeepd.store import Durability, Store, Tx, open_store
 from modelkeepd.sync.prepare import MODEL_KIND, PreparedPage, prepare_page
 from modelkeepd.sync.runs import begin_run, finish_run
 from modelkeepd.sync.units import PageWrite, apply_page, save_dictionary
 from tests.hubsim.app import Hub, HubOptions
 
-HUB = "civitai"
-PAGE = 100
+T = TypeVar("T")
+
+PAGES = {"civitai": 100, "huggingface": 1_000}
+VIEWS = {"civitai": ("mature", "sfw"), "huggingface": ("all",)}
 CHUNK = 5_000
 TEMPLATES = 2_000
+# of the simulated hub; more than are ever taken
+REPOSITORIES = 4_000_000
 WORKERS = 2
 
 
-def documents(first: int, count: int) -> Iterator[tuple[str, bytes]]:
+def documents(hub: str, first: int, count: int) -> Iterator[tuple[str, bytes]]:
     """Hub id and raw document of the models from ``first`` on."""
+    if hub == "huggingface":
+        yield from _rows(first, count)
+        return
     templates = _Templates.get()
     for number, model in enumerate(synthetic_models(count, seed=first), first):
         yield str(number), _document(templates[number % len(templates)], number, model)
+
+
+def _rows(first: int, count: int) -> Iterator[tuple[str, bytes]]:
+    catalog = _repositories()
+    population = catalog.synthetic.population
+    for index in range(first, first + count):
+        repo = catalog.repo(population.key(index))
+        yield repo.key, msgspec.json.encode(catalog.document(repo, ("id", *EXPANDED)))
+
+
+@cache
+def _repositories() -> Any:
+    """Made once in a process."""
+    return Hub(HubOptions(dialect="huggingface", models=REPOSITORIES, seed=7)).catalog
 
 
 class _Templates:
@@ -109,70 +131,67 @@ def _sha256(*numbers: int) -> str:
 _codec = DocumentCodec()
 
 
-def _learn(dictionaries: list[tuple[int, bytes]]) -> None:
+def _learn(hub: str, dictionaries: list[tuple[int, bytes]]) -> None:
     for dict_id, data in dictionaries:
-        _codec.add(dict_id, HUB, MODEL_KIND, data)
+        _codec.add(dict_id, hub, MODEL_KIND, data)
 
 
-def _prepare(span: tuple[int, int]) -> list[PreparedPage]:
-    items = [ListItem(hub_id=hub_id, raw=raw) for hub_id, raw in documents(*span)]
+def _prepare(hub: str, span: tuple[int, int]) -> list[PreparedPage]:
+    items = [ListItem(hub_id=hub_id, raw=raw) for hub_id, raw in documents(hub, *span)]
+    page = PAGES[hub]
     return [
         prepare_page(
-            HUB, items[at : at + PAGE], {}, parse=partial(parse_model, HUB), codec=_codec,
-            seen_since_ms=None,
+            hub, items[at : at + page], {}, parse=partial(parse_model, hub, texts=False),
+            codec=_codec, seen_since_ms=None,
         )
-        for at in range(0, len(items), PAGE)
+        for at in range(0, len(items), page)
     ]  # fmt: skip
 
 
 # --- writing ---
 
 
-def build(database: Path, models: int) -> float:
-    """Make the database with a finished crawl of ``models`` models; raw bytes of a document."""
+def build(database: Path, models: Mapping[str, int]) -> dict[str, float]:
+    """Make the database with a finished crawl of so many models of each hub; raw bytes of a
+    document, by hub."""
     database.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     return trio.run(_build, database, models)
 
 
-async def _build(database: Path, models: int) -> float:
-    samples = [raw for _, raw in documents(1, TRAIN_AFTER_DOCUMENTS)]
+async def _build(database: Path, models: Mapping[str, int]) -> dict[str, float]:
     async with open_store(database) as store:
-        dictionaries = []
-        data = train_dictionary(samples)
-        if data is not None:
-            unit = partial(save_dictionary, hub=HUB, kind=MODEL_KIND, data=data)
-            dict_id = await store.apply(unit, durability=Durability.NORMAL, name="bench.dictionary")
-            dictionaries.append((dict_id, data))
-        run = await store.apply(
-            partial(begin_run, hub=HUB, kind="full", state="{}"),
-            durability=Durability.NORMAL,
-            name="bench.begin",
-        )
-        spans = [(first, min(CHUNK, models + 1 - first)) for first in range(1, models + 1, CHUNK)]
-        pages = 0
-        context = multiprocessing.get_context("spawn")
-        with context.Pool(WORKERS, _learn, (dictionaries,)) as pool:
-            for chunk in pool.imap(_prepare, spans):
-                for page in chunk:
-                    if page.odd:
-                        raise SystemExit(f"a synthetic document is odd: {page.odd[0].reason}")
-                    pages += 1
-                    write = PageWrite(
-                        HUB, "mature", page, int(time.time() * 1000), run.run_id, "full", "{}"
-                    )
-                    await store.apply(
-                        partial(apply_page, write=write),
-                        durability=Durability.NORMAL,
-                        name="bench.page",
-                    )
-        await store.apply(
-            partial(
-                finish_run,
-                run=run,
-                pass_pages=(pages,),
-                marks=dict.fromkeys(("mature", "sfw")),
-            ),
-            durability=Durability.NORMAL,
-            name="bench.finish",
-        )
+        return {hub: await _crawled(store, hub, count) for hub, count in models.items() if count}
+
+
+async def _crawled(store: Store, hub: str, models: int) -> float:
+    samples: list[bytes] = []
+    for _, raw in documents(hub, 1, models):
+        samples.append(raw)
+        if suffice(samples):
+            break
+    dictionaries = []
+    data = train_dictionary(samples)
+    if data is not None:
+        unit = partial(save_dictionary, hub=hub, kind=MODEL_KIND, data=data)
+        dictionaries.append((await _apply(store, unit, "dictionary"), data))
+    run = await _apply(store, partial(begin_run, hub=hub, kind="full", state="{}"), "begin")
+    spans = [(first, min(CHUNK, models + 1 - first)) for first in range(1, models + 1, CHUNK)]
+    pages = 0
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(WORKERS, _learn, (hub, dictionaries)) as pool:
+        for chunk in pool.imap(partial(_prepare, hub), spans):
+            for page in chunk:
+                if page.odd:
+                    raise SystemExit(f"a synthetic document is odd: {page.odd[0].reason}")
+                pages += 1
+                write = PageWrite(
+                    hub, VIEWS[hub][0], page, int(time.time() * 1000), run.run_id, "full", "{}"
+                )
+                await _apply(store, partial(apply_page, write=write), "page")
+    marks = dict.fromkeys(VIEWS[hub])
+    await _apply(store, partial(finish_run, run=run, pass_pages=(pages,), marks=marks), "finish")
     return sum(map(len, samples)) / len(samples)
+
+
+async def _apply(store: Store, unit: Callable[[Tx], T], name: str) -> T:
+    return await store.apply(unit, durability=Durability.NORMAL, name=f"bench.{name}")

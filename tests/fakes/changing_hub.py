@@ -31,6 +31,7 @@ class ChangingHub(LivingHub):
     def __init__(self, manner: Manner, *, models: int, page_size: int, seed: int = 1) -> None:
         self.modes: dict[str, str] = {}
         self.versionless: set[str] = set()  # a cache has lost their versions
+        self.fileless: set[str] = set()  # or the files of all versions
         self.faults: list[str] = []
         self.kill_at: int | None = None
         self._view = ""
@@ -55,6 +56,7 @@ class ChangingHub(LivingHub):
         """No faults any more."""
         self.faults, self.kill_at = [], None
         self.versionless.clear()
+        self.fileless.clear()
 
     def truth(self) -> dict[str, dict[str, Any]]:
         """Each listed model as its fullest view shows it, without what caches have lost."""
@@ -76,6 +78,10 @@ class ChangingHub(LivingHub):
         document = self._as_seen(life, self._view)
         if life.hub_id in self.versionless:
             document["modelVersions"] = []
+        if life.hub_id in self.fileless:
+            document["modelVersions"] = [
+                {**version, "files": []} for version in document["modelVersions"]
+            ]
         return document
 
     async def models_by_ids(self, ids: Any, view: str) -> tuple[ListItem, ...]:

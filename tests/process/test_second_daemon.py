@@ -158,7 +158,7 @@ def test_a_typo_in_the_settings_is_a_warning_with_a_suggestion(home: Path) -> No
     config = configured(home, "[sync]", "auot = false")
     checked = ends(home, "--check")
     assert checked.returncode == exit_codes.CLEAN
-    assert f"{config}:4: unknown key sync.auot" in checked.stderr
+    assert f"{config}:6: unknown key sync.auot" in checked.stderr
     assert "auto" in checked.stderr.partition("auot")[2]
     assert "1 warnings, no errors" in checked.stdout
     with living_daemon(home, NO_HUB, settings=["[sync]", "auot = false"]) as daemon:
@@ -176,7 +176,7 @@ def test_bad_settings_are_refused_with_file_and_line(home: Path, line: str, said
     for options in ((), ("--check",)):
         ended = ends(home, *options)
         assert ended.returncode == exit_codes.CONFIG
-        assert f"{config}:4" in ended.stderr
+        assert f"{config}:6" in ended.stderr
         assert said in ended.stderr
         assert "Traceback" not in ended.stderr
     assert not (home / "state").exists()

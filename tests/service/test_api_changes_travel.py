@@ -289,7 +289,7 @@ def learned(endpoint: Endpoint, samples: Sequence[Sample]) -> list[tuple[str, st
     return found
 
 
-@pytest.mark.parametrize("before", range(20, 62, 3))
+@pytest.mark.parametrize("before", range(20, 62, 6))
 def test_a_change_is_told_whole_wherever_in_a_window_it_begins(before: int) -> None:
     def renamed(model: dict[str, Any]) -> None:
         model["poiLevel"] = model.pop("poi")
@@ -360,6 +360,30 @@ async def test_huggingface_is_followed_and_left_alone_when_it_breaks(
         assert {info.paused for info in await world.service.shapes()} == {None}
         assert await after(many) == []
         assert await world.kept() == before
+
+
+async def test_a_single_model_is_looked_at_in_the_form_in_which_it_is_asked_for(
+    store: Store, clocks: FakeClocks
+) -> None:
+    """Without its files: what an answer never had, it need not have to be whole again."""
+    async with opened(store, clocks, "huggingface", page=30) as world:
+        await world.sync()
+        names = [row[0] for row in await world.rows("SELECT ref_id FROM model LIMIT 40")]
+        for name in names * 2:
+            await world.client.model(name)
+        assert await world.learn() == []
+        world.sim.fail("/api/models/*", {"rename_json": {"_id": "uid"}}, times=0)
+        for name in names[:5]:
+            await world.client.model(name)
+        ((operation, change),) = await world.learn()
+        assert (operation, change.severity, change.path) == ("model", "breaking", "_id")
+        for is_mended in (False, True):
+            if is_mended:
+                world.sim.faults.items.clear()
+            clocks.advance(HOUR)
+            await world.service.tick()
+            paused = {i.operation for i in await world.service.shapes() if i.paused}
+            assert paused == (set() if is_mended else {"model"})
 
 
 async def test_a_list_of_huggingface_that_no_longer_leads_on_is_told(

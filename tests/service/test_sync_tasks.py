@@ -555,22 +555,26 @@ async def test_takedown_and_archiving_are_dated_facts_and_the_metadata_stays(
         assert await it.facts(archived) == ["archived", "listed"]
 
 
-async def test_an_empty_version_list_is_believed_only_after_days(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lost", ["version", "file"])
+async def test_a_list_that_is_suddenly_empty_is_believed_only_after_days(
+    tmp_path: Path, lost: str
+) -> None:
     async with bench(tmp_path, cadence=Cadence()) as it:
         hub = it.hub
         assert isinstance(hub, ChangingHub)
         lasting, passing = sorted(hub.lives)[3:5]
-        hub.versionless |= {lasting, passing}
-        left = "SELECT count(*) FROM version JOIN model USING (model_key) WHERE model.hub_id = ?"
-        left += " AND version.gone_ms IS NULL"
+        without = {"version": hub.versionless, "file": hub.fileless}[lost]
+        without |= {lasting, passing}
+        left = f"SELECT count(*) FROM {lost} t JOIN model m ON m.model_key = t.model_key"
+        left += " WHERE m.hub_id = ? AND t.gone_ms IS NULL"
         await it.days(2)
         assert [await it.one(left, i) for i in (lasting, passing)] == [1, 1]
-        hub.versionless.discard(passing)
+        without.discard(passing)
         await it.days(1)
-        hub.versionless.add(passing)
+        without.add(passing)
         await it.days(1)
         assert [await it.one(left, i) for i in (lasting, passing)] == [0, 1]
-        hub.versionless.clear()
+        without.clear()
         await it.days(1)
         assert [await it.one(left, i) for i in (lasting, passing)] == [1, 1]
         assert await it.one("SELECT count(*) FROM sync_doubt") == 0

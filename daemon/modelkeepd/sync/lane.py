@@ -144,10 +144,12 @@ class Lane:
     async def work(self) -> None:
         """Do everything that is due now."""
         did = False
-        self._notice_sleep()
-        while (task := self._choose().task) is not None:
+        while True:
+            self._notice_sleep()  # with nothing between it and the choice
+            task = self._choose().task
+            if task is None:
+                break
             await self._perform(task)
-            self._notice_sleep()
             did = True
             if task in MAIN or self._clocks.boot() - self._counted_s > _COUNT_EVERY_S:
                 await self._count()

@@ -67,6 +67,11 @@ class PreparedPage(msgspec.Struct, frozen=True):
     again: int
 
 
+def tells_files(parsed: ParsedModel) -> bool:
+    """Whether it has a file, or is of a form that leaves all files out."""
+    return any(version.files or not version.files_known for version in parsed.versions)
+
+
 def prepare_page(
     hub: str,
     items: Sequence[ListItem],
@@ -112,8 +117,8 @@ def prepare_page(
                 if not before.gone and (dated_ms is None or dated_ms < horizon_ms):
                     again += 1
                     continue
-            # one without versions may turn out odd, and odd ones are kept without a dictionary
-            used = dict_id if parsed.versions else None
+            # one without files may turn out odd, and odd ones are kept without a dictionary
+            used = dict_id if tells_files(parsed) else None
             models[parsed.hub_id] = PreparedModel(
                 parsed.hub_id,
                 digest,

@@ -139,6 +139,14 @@ def versions_left(db: apsw.Connection, model_key: int) -> int:
     return int(found[0])
 
 
+def files_left(db: apsw.Connection, model_key: int) -> int:
+    """How many files of a model its last document listed."""
+    found: Any = db.execute(
+        "SELECT count(*) FROM file WHERE model_key = ? AND gone_ms IS NULL", (model_key,)
+    ).fetchone()
+    return int(found[0])
+
+
 def _next_key(db: apsw.Connection, table: str) -> int:
     # rows are never deleted and there is one writer: keys are handed out here, so that all
     # tables of a page are filled by one executemany each

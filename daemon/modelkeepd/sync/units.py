@@ -11,14 +11,27 @@ from typing import Any
 import apsw
 import msgspec
 
-from modelkeepd.hubs.contract import ListItem
+from modelkeepd.hubs.contract import ListItem, ParsedModel
 from modelkeepd.hubs.documents import document_hash
 from modelkeepd.kinds import register, words_used
 from modelkeepd.store import Tx
 from modelkeepd.sync import facts, suspects
 from modelkeepd.sync.facts import Before
-from modelkeepd.sync.prepare import MODEL_KIND, Known, OddItem, PreparedModel, PreparedPage
-from modelkeepd.sync.rows import Replaced, insert_models, update_models, versions_left
+from modelkeepd.sync.prepare import (
+    MODEL_KIND,
+    Known,
+    OddItem,
+    PreparedModel,
+    PreparedPage,
+    tells_files,
+)
+from modelkeepd.sync.rows import (
+    Replaced,
+    files_left,
+    insert_models,
+    update_models,
+    versions_left,
+)
 from modelkeepd.sync.suspects import Trust
 
 
@@ -90,12 +103,8 @@ def apply_page(tx: Tx, write: PageWrite) -> PageOutcome:
         key, is_same = before.model_key, before.doc_hash == model.doc_hash
         if model.parsed is None or (is_same and before.hub_state != "gone"):
             unchanged.append(key)
-        elif (
-            not model.parsed.versions
-            and (left := versions_left(tx.db, key))
-            and not suspects.doubt(tx, key, write.trust)
-        ):
-            odd.append(_without_versions(model, left))
+        elif (lack := _lack(tx.db, key, model.parsed)) and not suspects.doubt(tx, key, write.trust):
+            odd.append(OddItem(model.hub_id, lack, model.doc_hash, model.blob))
             doubted.append(key)
         else:
             changed.append((before, Replaced(key, model, is_same, before.doc_hash)))
@@ -172,9 +181,15 @@ def _note_seen(
             suspects.clear_seen(tx, json.dumps(changed + unchanged))
 
 
-def _without_versions(model: PreparedModel, left: int) -> OddItem:
-    reason = f"its version list is empty; the {left} known versions were kept"
-    return OddItem(model.hub_id, reason, model.doc_hash, model.blob)
+def _lack(db: apsw.Connection, model_key: int, parsed: ParsedModel) -> str | None:
+    """What the document leaves out that was known: the hubs lose such lists for hours."""
+    if not parsed.versions:
+        left = versions_left(db, model_key)
+        return f"its version list is empty; the {left} known versions were kept" if left else None
+    if tells_files(parsed) or parsed.hub_state != "listed":
+        return None
+    left = files_left(db, model_key)
+    return f"no version of it has a file; the {left} known files were kept" if left else None
 
 
 def _keep_odd(tx: Tx, write: PageWrite, odd: Sequence[OddItem]) -> int:
