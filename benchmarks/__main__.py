@@ -18,7 +18,9 @@ from typing import Any
 FOLDER = Path(__file__).parent
 # what benchmarks share, itself no benchmark
 HELPERS = {
-    "__main__", "built_home", "combined_load", "measured_daemon", "synthetic_catalog",
+    "__main__", "bare_ingest", "built_home", "combined_load", "detection_delay", "during_ingest",
+    "kept_pages", "lagged_daemon", "measured_daemon", "steered_daemon", "synced_home",
+    "synthetic_catalog", "two_hubs", "week_of_use",
 }  # fmt: skip
 LIMIT_S = {"small": 600, "full": 7_200}
 COLUMNS = ("name", "ours", "theirs", "unit", "ratio", "goal", "met", "workload")

@@ -37,6 +37,7 @@ CHUNK = 5_000
 TEMPLATES = 2_000
 # of the simulated hub; more than are ever taken
 REPOSITORIES = 4_000_000
+_STRIDE = 1_000_003
 WORKERS = 2
 
 
@@ -53,8 +54,9 @@ def documents(hub: str, first: int, count: int) -> Iterator[tuple[str, bytes]]:
 def _rows(first: int, count: int) -> Iterator[tuple[str, bytes]]:
     catalog = _repositories()
     population = catalog.synthetic.population
-    for index in range(first, first + count):
-        repo = catalog.repo(population.key(index))
+    for number in range(first, first + count):
+        # from all of its years
+        repo = catalog.repo(population.key(number * _STRIDE % REPOSITORIES))
         yield repo.key, msgspec.json.encode(catalog.document(repo, ("id", *EXPANDED)))
 
 

@@ -15,12 +15,13 @@ from typing import Any
 
 import psutil
 
+from benchmarks import lagged_daemon
 from benchmarks.measured_daemon import (
     MIB,
     PARALLEL_FILES,
+    altered_daemon,
     cpu_s,
     process_of,
-    quiet_daemon,
     row,
     rss_anon_mib,
     stop,
@@ -43,11 +44,23 @@ def loaded(home: Path, models: int, load_s: float) -> list[dict[str, Any]]:
     # the newest models are the large files: the first page of the sync brings them
     hub_options = ("--models", str(SYNCED_MODELS), "--seed", "21")
     large = [f"--large-file={FILE_BYTES}"] * FILES
-    with hub_process(*hub_options, *large) as hub, quiet_daemon(home, hub.url) as daemon:
+    notes = home / "lag"
+    how = ("benchmarks.lagged_daemon", {lagged_daemon.FILE_VARIABLE: str(notes)})
+    with hub_process(*hub_options, *large) as hub, altered_daemon(home, hub.url, *how) as daemon:
         until_indexed(daemon, models)
-        results = Load(daemon, hub, models, load_s).run()
+        load = Load(daemon, hub, models, load_s)
+        results = load.run()
         stop(daemon)
-    return results
+    lags_ms = [
+        lag_s * 1000
+        for at_s, lag_s in lagged_daemon.read_notes(notes)
+        if load.began_s <= at_s <= load.ended_s
+    ]
+    cuts = statistics.quantiles(lags_ms, n=1_000)
+    what = f"{load.what}: p99 of how late the loop woke a task that slept 10 ms"
+    facts = {"p50": cuts[499], "p999": cuts[998], "worst": max(lags_ms)}
+    rounded = {name: round(value, 1) for name, value in facts.items()}
+    return [*results, row("load.lag", what, cuts[989], "ms", 20, **rounded)]
 
 
 class Load:
@@ -62,6 +75,8 @@ class Load:
         self._taken_ms: dict[str, list[float]] = {"ping": [], "status": [], "search": []}
         self._failures: list[BaseException] = []
         self._peak = {"rss": 0.0, "anon": 0.0}
+        self.began_s = self.ended_s = 0.0  # monotonic
+        self.what = ""
 
     def run(self) -> list[dict[str, Any]]:
         daemon, pid = self._daemon, process_of(self._daemon).pid
@@ -72,7 +87,7 @@ class Load:
         daemon.call("sync.start")
         refs = daemon.until(self._large_refs, "the large files are listed")
         jobs = daemon.call("transfer.get", refs=refs)["jobs"]
-        began, cpu = time.monotonic(), cpu_s(pid)
+        self.began_s, cpu = time.monotonic(), cpu_s(pid)
         mixes = [query_mix(seed=1 + seed) for seed in range(SEARCHERS)]
         loops = [
             threading.Thread(target=self._repeat, args=("ping", 0.01, itertools.repeat({}))),
@@ -95,7 +110,8 @@ class Load:
             self._over.set()
             for loop in loops:
                 loop.join()
-        took_s = time.monotonic() - began
+        self.ended_s = time.monotonic()
+        took_s = self.ended_s - self.began_s
         if self._failures:
             raise SystemExit(f"a call failed under load: {self._failures[0]!r}")
         if not done or any(job["state"] != "done" for job in done):
@@ -108,7 +124,7 @@ class Load:
     def _results(
         self, took_s: float, busy: float, synced: int, sync_state: str
     ) -> list[dict[str, Any]]:
-        what = (
+        self.what = what = (
             f"{self._models} models; {FILES} downloads of {FILE_BYTES // MIB} MiB, a sync,"
             f" {SEARCHERS} searchers, scans, for {took_s:.0f} s"
         )

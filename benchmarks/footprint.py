@@ -1,10 +1,12 @@
-"""What a whole daemon costs: ``python -m benchmarks.footprint [--size small|full]``.
+"""What a whole daemon costs: ``python -m benchmarks.footprint [--size small|full|huge]``.
 
-A real ``modelkeepd`` process over a home with 100,000 or 1,000,000 models (``built_home``), a
-watched folder with some files, and no client but this one. Measured in this order: the start after
-a clean stop, searches over the RPC, memory after a thousand of them, rest, and a load of eight
-downloads with a sync, searches and a library scan at once. There is no peer: the goals are the
-project's own.
+First the disk: bytes for each model of both hubs, each really synced from its simulated hub
+(``synced_home``). Then a real ``modelkeepd`` process over a home with 100,000 or 1,000,000 models
+(``built_home``), a watched folder with some files, and no client but this one. Measured in this
+order: the start after a clean stop, searches over the RPC, memory after a thousand of them, rest,
+and a load of eight downloads with a sync, searches and a library scan at once, in which the lag of
+the daemon's loop is measured from inside (``lagged_daemon``). There is no peer: the goals are the
+project's own. ``huge`` is three million models, two of them Hugging Face's, without the load.
 
 ``--home DIR`` keeps the home, or uses the one that an earlier run kept there.
 """
@@ -37,6 +39,7 @@ from benchmarks.measured_daemon import (
     timed_ms,
     until_indexed,
 )
+from benchmarks.synced_home import bytes_each
 from benchmarks.synthetic_catalog import query_mix
 from modelkeep.connect import Connection
 from modelkeep_protocol.paths import find_paths
@@ -44,13 +47,35 @@ from tests.process.living import LivingDaemon
 
 
 class Size:
-    """How much of everything."""
+    """How much of everything. ``repositories`` of the models are Hugging Face's."""
 
-    def __init__(self, models: int, idle_s: float, starts: int, load_s: float) -> None:
+    def __init__(
+        self,
+        models: int,
+        idle_s: float,
+        starts: int,
+        load_s: float,
+        *,
+        synced: int,
+        repositories: int = 0,
+    ) -> None:
         self.models, self.idle_s, self.starts, self.load_s = models, idle_s, starts, load_s
+        self.synced, self.repositories = synced, repositories
+
+    @property
+    def of_hubs(self) -> dict[str, int]:
+        """Models by hub."""
+        return {
+            "civitai": self.models - self.repositories,
+            "huggingface": self.repositories,
+        }
 
 
-SIZES = {"small": Size(100_000, 20, 5, 10), "full": Size(1_000_000, 60, 5, 20)}
+SIZES = {
+    "small": Size(100_000, 20, 5, 10, synced=5_000),
+    "full": Size(1_000_000, 60, 5, 20, synced=100_000),
+    "huge": Size(3_000_000, 60, 3, 0, synced=0, repositories=2_000_000),
+}
 SEARCHES = 1_000
 GOALS_AT = 100_000
 LIBRARY_FILES = 200
@@ -76,7 +101,7 @@ def main() -> int:
 
 def measure(home: Path, size: Size) -> list[dict[str, Any]]:
     """Everything, in the docstring's order."""
-    results = [disk(home, size)]
+    results = [*synced(size), disk(home, size)]
     starts = [start_once(home, size) for _ in range(size.starts)]
     results += starting(size, starts)
     with quiet_daemon(home) as daemon:
@@ -85,6 +110,8 @@ def measure(home: Path, size: Size) -> list[dict[str, Any]]:
         results.append(memory(daemon, size))
         results += idling(daemon, size)
         stop(daemon)
+    if not size.load_s:
+        return results
     with tempfile.TemporaryDirectory(prefix="mk-load-") as copy:
         # a copy: what is left is a home in the midst of a sync
         shutil.copytree(home, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("run"))
@@ -95,15 +122,28 @@ def measure(home: Path, size: Size) -> list[dict[str, Any]]:
 # --- the home ---
 
 
+def synced(size: Size) -> list[dict[str, Any]]:
+    """Bytes on disk for each model, by hub, after a real sync."""
+    results = []
+    for hub in ("civitai", "huggingface"):
+        if size.synced:
+            each = {name: round(value) for name, value in bytes_each(hub, size.synced).items()}
+            what = f"{each.pop('models')} models synced from {hub}, with the raw documents"
+            total = each.pop("total")
+            results.append(row(f"disk.{hub}", what, total, "bytes/model", None, **each))
+    return results
+
+
 def disk(home: Path, size: Size) -> dict[str, Any]:
     """Build the home where there is none; its bytes for each model."""
     paths = find_paths({"MODELKEEP_HOME": str(home)})
     database, index = Path(paths.database), Path(paths.search_index)
     if not database.exists():
         began = time.perf_counter()
-        raw_bytes = build(database, size.models)
-        facts = f"{size.models} models of {raw_bytes:.0f} raw bytes"
-        print(f"built {facts} in {time.perf_counter() - began:.0f} s", flush=True)
+        raw = build(database, size.of_hubs)
+        facts = ", ".join(f"{hub}: {each:.0f} raw bytes" for hub, each in raw.items())
+        took_s = time.perf_counter() - began
+        print(f"built {size.models} models ({facts}) in {took_s:.0f} s", flush=True)
     for number in range(LIBRARY_FILES):
         path = home / "models" / f"folder{number % 20}" / f"{number}.safetensors"
         if not path.exists():

@@ -29,7 +29,7 @@ def watched(serve: Callable[..., Awaitable[int]], path: Path) -> Callable[..., A
 
     @functools.wraps(serve)
     async def run(*args: Any, **more: Any) -> int:
-        notes = array("d")
+        notes: list[float] = []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_watch, notes)
             code = await serve(*args, **more)
@@ -40,7 +40,7 @@ def watched(serve: Callable[..., Awaitable[int]], path: Path) -> Callable[..., A
     return run
 
 
-async def _watch(notes: array[float]) -> None:
+async def _watch(notes: list[float]) -> None:
     while True:
         began = time.monotonic()
         await trio.sleep(PAUSE_S)
@@ -49,8 +49,8 @@ async def _watch(notes: array[float]) -> None:
         notes.append(now - began - PAUSE_S)
 
 
-def _write(path: Path, notes: array[float]) -> None:
-    path.write_bytes(notes.tobytes())
+def _write(path: Path, notes: list[float]) -> None:
+    path.write_bytes(array("d", notes).tobytes())
 
 
 def read_notes(path: Path) -> list[tuple[float, float]]:

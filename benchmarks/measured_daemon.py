@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from modelkeep.connect import Connection
-from tests.process.living import ROOT, LivingDaemon, living_daemon
+from tests.process.living import ROOT, LivingDaemon
 
 MIB = 1 << 20
 INDEX_LIMIT_S = 3_600.0
@@ -56,12 +56,41 @@ class AlteredDaemon(LivingDaemon):
             )
 
 
+_QUIET = (f"parallel_files = {PARALLEL_FILES}", "[sync]", "auto = false")
+
+
 @contextmanager
-def quiet_daemon(home: Path, hub_url: str = "http://127.0.0.1:9") -> Iterator[LivingDaemon]:
+def quiet_daemon(
+    home: Path, hub_url: str = "http://127.0.0.1:9", requests_per_s: float = 500
+) -> Iterator[LivingDaemon]:
     """A started one that syncs nothing by itself."""
-    settings = [f"parallel_files = {PARALLEL_FILES}", "[sync]", "auto = false"]
-    with living_daemon(home, hub_url, settings=settings) as daemon:
+    daemon = LivingDaemon(home, hub_url, settings=_QUIET)
+    config = home / "config.toml"
+    pace = "requests_per_second = {:g}".format
+    config.write_text(config.read_text().replace(pace(500), pace(requests_per_s)))
+    with _started(daemon):
         yield daemon
+
+
+@contextmanager
+def altered_daemon(
+    home: Path, hub_url: str, module: str, environment: Mapping[str, str]
+) -> Iterator[LivingDaemon]:
+    """The same, started by a module of ours."""
+    daemon = AlteredDaemon(home, hub_url, module=module, environment=environment, settings=_QUIET)
+    with _started(daemon):
+        yield daemon
+
+
+@contextmanager
+def _started(daemon: LivingDaemon) -> Iterator[None]:
+    daemon.start()
+    try:
+        yield
+    finally:
+        if daemon.process is not None:
+            daemon.process.kill()
+            daemon.process.wait(10)
 
 
 def stop(daemon: LivingDaemon) -> None:

@@ -5,7 +5,8 @@ catalog service in a process of its own, which then answers ``catalog.search`` o
 Ours is the client library's call, end to end: query text to typed rows. Theirs is the same index
 opened in this process by the bare library, with the queries built beforehand: search, count and the
 keys of the best 20. Both get the same 200 queries (see benchmarks.synthetic_catalog), one after the
-other, in interleaved rounds. The three absolute goals are measured at 100,000 models.
+other, in interleaved rounds. The three absolute goals are measured at 100,000 models. Last come
+searches while a hub is read whole (``during_ingest``).
 """
 
 import argparse
@@ -22,12 +23,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks import during_ingest
 from benchmarks.synthetic_catalog import insert_models, parse_texts, query_mix, synthetic_models
 from modelkeep.client import Client
 from modelkeep_protocol import methods
 from modelkeepd.hubs.documents import DocumentCodec
 
 SIZES = {"small": 100_000, "full": 1_000_000}
+# models that are there, models that come in meanwhile
+DURING = {"small": (20_000, 12_000), "full": (1_000_000, 50_000)}
 GOALS_AT = 100_000
 ROUNDS = 5
 LIMIT = 20
@@ -59,6 +63,7 @@ def main() -> int:
                 results += against_tantivy(folder, client, count)
             if count == GOALS_AT:
                 results += absolute(client)
+    results += during_ingest.measure(*DURING[options.size])
     print(json.dumps(results))
     return 0
 
