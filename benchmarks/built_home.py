@@ -27,7 +27,8 @@ from modelkeepd.store import Durability, Store, Tx, open_store
 from modelkeepd.sync.prepare import MODEL_KIND, PreparedPage, prepare_page
 from modelkeepd.sync.runs import begin_run, finish_run
 from modelkeepd.sync.units import PageWrite, apply_page, save_dictionary
-from tests.hubsim.app import Hub, HubOptions
+from tests.hubsim.app import Hub
+from tests.hubsim.options import HubOptions
 
 T = TypeVar("T")
 

@@ -32,7 +32,7 @@ from modelkeepd.sync.plan import IdsRequest
 T = TypeVar("T")
 
 HUBS = ("civitai", "huggingface")
-VIEWS = {"civitai": ("mature",), "huggingface": ("all",)}
+VIEWS: dict[str, tuple[str, ...]] = {"civitai": ("mature",), "huggingface": ("all",)}
 
 
 class Span(NamedTuple):
@@ -46,7 +46,7 @@ class Span(NamedTuple):
 class OneView(Civitai):
     """The client, crawling one view."""
 
-    views = VIEWS["civitai"]
+    views: tuple[str, ...] = VIEWS["civitai"]
 
 
 def open_client(hub: str, url: str) -> tuple[Hub, HubHttp]:
@@ -95,7 +95,7 @@ def _key(target: str) -> str:
 def make_pages(hub: str, models: int, folder: Path) -> tuple[int, int]:
     """Crawl the simulated hub as the planner wishes, and keep its answers; (models, bytes)."""
     from tests.hubsim.app import Hub as Simulated
-    from tests.hubsim.app import HubOptions
+    from tests.hubsim.options import HubOptions
 
     simulated = Simulated(HubOptions(dialect=hub, models=models, seed=7))
     simulated.dialect.base_url = "http://hub.invalid"

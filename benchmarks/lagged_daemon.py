@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from array import array
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ PAUSE_S = 0.010
 FILE_VARIABLE = "MK_LAG_FILE"
 
 
-def watched(serve: Callable[..., Awaitable[int]], path: Path) -> Callable[..., Awaitable[int]]:
+def watched(
+    serve: Callable[..., Coroutine[Any, Any, int]], path: Path
+) -> Callable[..., Coroutine[Any, Any, int]]:
     """``serve``, with its loop's lag written to ``path`` at the end."""
 
     @functools.wraps(serve)

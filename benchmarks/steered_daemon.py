@@ -55,5 +55,5 @@ def steered(path: Path) -> float:
 
 if __name__ == "__main__":
     clocks = SteeredClocks(Path(os.environ[FILE_VARIABLE]))
-    app.serve = functools.partial(app.serve, clocks=clocks)  # type: ignore[assignment]
+    app.serve = functools.partial(app.serve, clocks=clocks)
     sys.exit(main())

@@ -8,6 +8,7 @@ details of some hundred repositories are fetched too, which are documents of the
 import tempfile
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import apsw
 import trio
@@ -31,7 +32,8 @@ def bytes_each(hub: str, models: int) -> dict[str, float]:
         raw_bytes = trio.run(_sync, hub, simulated.url, home)
         with closing(apsw.Connection(str(home / "db"))) as db:
             tables = _tables(db)
-            (count, detail_bytes) = db.execute(_COUNTS).fetchall()[0]
+            counts: Any = db.execute(_COUNTS).fetchone()
+        count, detail_bytes = counts
         index_bytes = sum(path.stat().st_size for path in (home / "index").iterdir())
     if detail_bytes is not None:
         tables.pop("file", None)  # details alone brought those
@@ -69,10 +71,8 @@ async def _sync(hub: str, url: str, home: Path) -> int:
                 raise SystemExit(f"sync failed: {status.error}")
             await trio.sleep(0.02)
         await catalog.caught_up_with(store.feed.last_seq)
-        kept = await store.read(
-            lambda db: db.execute("SELECT raw, dict_id FROM document").fetchall()
-        )
-        raw_bytes = sum(len(codec.decompress(bytes(raw), dict_id)) for raw, dict_id in kept)
+        kept = await store.read(_kept)
+        raw_bytes = sum(len(codec.decompress(raw, dict_id)) for raw, dict_id in kept)
         if sync.details.asks_for(hub):
             for key in range(1, len(kept) + 1, max(1, len(kept) // DETAILED)):
                 await sync.details.fresh(hub, key, 0.0)
@@ -80,13 +80,19 @@ async def _sync(hub: str, url: str, home: Path) -> int:
     return raw_bytes
 
 
+def _kept(db: apsw.Connection) -> list[Any]:
+    return db.execute("SELECT raw, dict_id FROM document").fetchall()
+
+
 def _tables(db: apsw.Connection) -> dict[str, int]:
     """Bytes of each table with its indexes. What details brought is told apart; dictionaries do
     not grow with the models."""
-    owner = dict(db.execute("SELECT name, tbl_name FROM sqlite_master").fetchall())
+    tables: list[Any] = db.execute("SELECT name, tbl_name FROM sqlite_master").fetchall()
+    owner: dict[str, str] = dict(tables)
     sizes: dict[str, int] = {}
-    for name, size_bytes in db.execute("SELECT name, sum(pgsize) FROM dbstat GROUP BY name"):
-        table = str(owner.get(name, name))
+    pages: list[Any] = db.execute("SELECT name, sum(pgsize) FROM dbstat GROUP BY name").fetchall()
+    for name, size_bytes in pages:
+        table = owner.get(name, name)
         if table not in ("detail_document", "document_dict"):
             sizes[table] = sizes.get(table, 0) + size_bytes
     return sizes
