@@ -1,14 +1,7 @@
-"""What each task brings into the catalog, and what it costs: news, refetch, sweep, looks, details.
+"""What news and the refetch bring into the catalog, and what they cost; people, hours, budgets."""
 
-The hub is in memory and changes by command; time is a clock set by hand, and tasks run to their
-end before anything is looked at.
-"""
-
-import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,114 +10,14 @@ import msgspec
 import pytest
 
 from modelkeepd import failpoints
-from modelkeepd.catalog.detail import model_named
-from modelkeepd.hubs.contract import HubRefused, HubUnavailable, parse_model
-from modelkeepd.hubs.documents import DocumentCodec, read_document
-from modelkeepd.store import Durability, Store, StoreFull, open_store, read_events
+from modelkeepd.hubs.contract import HubRefused, HubUnavailable
+from modelkeepd.store import Durability, StoreFull, open_store
 from modelkeepd.sync import refetch
-from modelkeepd.sync.intake import Intake
-from modelkeepd.sync.lane import Lane, Ports, SyncSettings
-from modelkeepd.sync.patience import Waits
-from modelkeepd.sync.progress import SyncStatus
 from modelkeepd.sync.schedule import Cadence
 from tests.fakes.changing_hub import ChangingHub
 from tests.fakes.clocks import FakeClocks
 from tests.fakes.living_hub import START_MS, LivingHub, Manner
-
-DAY_S = 86_400.0
-FAR_S = 10_000 * DAY_S
-# nothing but the first crawl and what a test asks for
-ALONE = Cadence(news_s=FAR_S, refetch_s=FAR_S, sweep_s=FAR_S, rare_sweep_s=FAR_S)
-NEWS = msgspec.structs.replace(ALONE, news_s=DAY_S)
-REFETCH = msgspec.structs.replace(ALONE, refetch_s=DAY_S)
-
-
-class Bench:
-    """One lane over one hub."""
-
-    def __init__(self, store: Store, hub: LivingHub, clocks: FakeClocks, **options: Any) -> None:
-        self.store, self.hub, self.clocks = store, hub, clocks
-        self.budget: int | None = None
-        self.quiet = False
-        ports = options.pop("ports", None) or Ports(lambda: self.quiet, self._left)
-        cadence = options.pop("cadence", NEWS)
-        settings = SyncSettings(
-            cadence=cadence, waits=Waits(0.0, 0.0), wake_jitter_s=0.0, **options
-        )
-        name = hub.name
-        intake = Intake(store, name, DocumentCodec(), partial(parse_model, name, texts=False))
-        self.lane = Lane(hub, intake, settings, ports, clocks, random.Random(1))
-
-    def _left(self) -> int | None:
-        return None if self.budget is None else self.budget - len(self.hub.requests)
-
-    async def days(self, count: float = 1) -> Counter[str]:
-        """A day passes and what is due is done; the requests it took."""
-        self.hub.requests.clear()
-        whole = max(1, round(count))
-        for _ in range(whole):
-            self.clocks.advance(count / whole * DAY_S + 1)
-            self.hub.now_ms = max(self.hub.now_ms, self.clocks.wall_ms())
-            await self.lane.work()
-        return Counter(self.hub.requests)
-
-    async def rows(self, sql: str, *bindings: Any) -> list[Any]:
-        return await self.store.read(lambda db: db.execute(sql, bindings).fetchall())
-
-    async def one(self, sql: str, *bindings: Any) -> Any:
-        ((found,),) = await self.rows(sql, *bindings)
-        return found
-
-    async def document(self, hub_id: str) -> Any:
-        key = await self.one("SELECT model_key FROM model WHERE hub_id = ?", hub_id)
-        raw = await self.store.read(lambda db: read_document(db, DocumentCodec(), key))
-        assert raw is not None
-        return json.loads(raw)
-
-    async def state(self, hub_id: str) -> str:
-        return str(await self.one("SELECT hub_state FROM model WHERE hub_id = ?", hub_id))
-
-    async def facts(self, hub_id: str) -> list[str]:
-        return [
-            row[0]
-            for row in await self.rows(
-                "SELECT kind FROM model_fact JOIN model USING (model_key) WHERE hub_id = ?"
-                " ORDER BY fact_id",
-                hub_id,
-            )
-        ]
-
-    async def events(self, *kinds: str) -> list[Any]:
-        found = await self.store.read(lambda db: read_events(db, 0, topics=["model", "sync"]))
-        return [event for event in found if event.kind in kinds]
-
-    @property
-    def status(self) -> SyncStatus:
-        return self.lane.status()
-
-
-@asynccontextmanager
-async def bench(
-    tmp_path: Path,
-    manner: Manner = "civitai",
-    *,
-    models: int = 12,
-    page_size: int = 5,
-    hub: LivingHub | None = None,
-    **options: Any,
-) -> AsyncIterator[Bench]:
-    """A bench whose first crawl is over."""
-    hub = hub or ChangingHub(manner, models=models, page_size=page_size)
-    clocks = FakeClocks(wall_ms=max(hub.now_ms, START_MS) + 60_000)
-    async with open_store(tmp_path / "db", clocks=clocks) as store:
-        made = Bench(store, hub, clocks, **options)
-        await made.lane.recall()
-        await made.lane.work()
-        yield made
-
-
-MANNERS: list[Manner] = ["civitai", "huggingface"]
-
+from tests.fakes.sync_bench import ALONE, DAY_S, FAR_S, MANNERS, NEWS, REFETCH, Bench, bench
 
 # --- news ---
 
@@ -305,12 +198,8 @@ async def test_owned_models_are_asked_first_then_by_turns_the_used_and_the_oldes
                 tx.db.execute(
                     "UPDATE model SET downloads = ? WHERE hub_id = ?", (9_000 - rank, hub_id)
                 )
-            tx.db.execute(
-                "INSERT INTO library_file (path, size_bytes, mtime_ns, inode, device, state,"
-                " first_seen_ms, changed_ms, model_key) SELECT '/x', 1, 1, 1, 1, 'present', 1, 1,"
-                " model_key FROM model WHERE hub_id = ?",
-                (owned,),
-            )
+            # the library keeps the mark, for every model that publishes a content it has
+            tx.db.execute("UPDATE model SET owned = 1 WHERE hub_id = ?", (owned,))
 
         await it.store.apply(furnish, durability=Durability.NORMAL, name="test")
         keys = await it.store.read(
@@ -395,228 +284,6 @@ async def test_a_batch_that_can_not_be_answered_is_taken_apart(tmp_path: Path) -
         run = await it.rows("SELECT state, gaps FROM sync_run WHERE kind = 'refetch'")
         assert run == [("finished", 1)]
         assert await it.one("SELECT count(*) FROM sync_suspect") == 0
-
-
-# --- absence ---
-
-
-async def test_a_removal_is_believed_after_three_looks_over_two_days(tmp_path: Path) -> None:
-    async with bench(tmp_path, cadence=Cadence()) as it:
-        removed = sorted(it.hub.lives)[4]
-        document = await it.document(removed)
-        it.hub.remove(removed)
-        states = []
-        for _ in range(4):
-            await it.days()
-            states.append(await it.state(removed))
-        assert states == ["listed", "listed", "gone", "gone"]
-        assert it.status.coverage.gone == 1
-        assert await it.facts(removed) == ["gone"]
-        assert await it.document(removed) == document
-        assert (
-            await it.one(
-                "SELECT count(*) FROM version JOIN model USING (model_key)"
-                " WHERE model.hub_id = ? AND version.gone_ms IS NULL",
-                removed,
-            )
-            == 1
-        )
-        [event] = await it.events("gone")
-        assert event.subject == f"civitai:{removed}"
-        assert event.payload["looks"] == 3
-        assert await it.one(
-            "SELECT changed_seq FROM model WHERE hub_id = ?", removed
-        ) == event.seq  # fmt: skip
-        it.hub.restore(removed)
-        for _ in range(31):
-            await it.days()
-        assert await it.state(removed) == "listed"
-        assert await it.facts(removed) == ["gone", "back"]
-        assert await it.one("SELECT gone_ms FROM model WHERE hub_id = ?", removed) is None
-        assert it.status.coverage.gone == it.status.coverage.suspects == 0
-
-
-async def test_a_model_that_is_hidden_for_a_day_is_not_gone(tmp_path: Path) -> None:
-    async with bench(tmp_path, cadence=Cadence()) as it:
-        hidden = sorted(it.hub.lives)[4]
-        for _ in range(3):
-            it.hub.remove(hidden)
-            await it.days(2)
-            it.hub.restore(hidden)
-            await it.days()
-        assert (await it.state(hidden), await it.facts(hidden)) == ("listed", [])
-
-
-async def test_what_is_there_but_in_no_list_is_looked_at_once_a_month(tmp_path: Path) -> None:
-    async with bench(tmp_path, cadence=Cadence()) as it:
-        it.hub.unlist(sorted(it.hub.lives)[2])
-        looks = 0
-        for _ in range(40):
-            looks += (await it.days())["look"]
-        assert looks == 2
-        assert it.status.coverage.suspects == 0
-
-
-async def test_a_sweep_leaves_as_suspects_what_it_did_not_meet(tmp_path: Path) -> None:
-    cadence = msgspec.structs.replace(NEWS, sweep_s=2 * DAY_S)
-    async with bench(tmp_path, "huggingface", models=40, cadence=cadence) as it:
-        removed = sorted(it.hub.lives)[4]
-        it.hub.remove(removed)
-        await it.days()
-        assert await it.one("SELECT count(*) FROM sync_suspect") == 0
-        used = await it.days()
-        assert used["look"] == 1
-        assert (await it.days(2))["look"] == 2
-        assert await it.state(removed) == "gone"
-
-
-async def test_a_sweep_goes_a_few_pages_at_a_time_within_the_budget(tmp_path: Path) -> None:
-    cadence = msgspec.structs.replace(NEWS, sweep_s=5 * DAY_S, news_s=FAR_S)
-    async with bench(tmp_path, "huggingface", models=100, cadence=cadence) as it:
-        it.budget = 6
-        pages = []
-        for _ in range(9):
-            pages.append((await it.days())["list"])
-        assert pages == [0, 0, 0, 0, 6, 6, 6, 2, 0]
-        ((count, total),) = await it.rows(
-            "SELECT count(*), sum(pages) FROM sync_run WHERE kind = 'sweep'"
-        )
-        assert (count, total) == (1, 20)
-
-
-async def test_a_lists_lost_row_costs_a_look_and_nothing_else(tmp_path: Path) -> None:
-    cadence = msgspec.structs.replace(NEWS, sweep_s=2 * DAY_S)
-    async with bench(tmp_path, "huggingface", models=40, cadence=cadence) as it:
-        hub = it.hub
-        assert isinstance(hub, ChangingHub)
-        await it.days()
-        hub.faults = ["lost_row"] * 10
-        used = await it.days()
-        assert 1 <= used["look"] <= 10
-        hub.calm_down()
-        await it.days(4)
-        assert await it.one("SELECT count(*) FROM model WHERE hub_state = 'gone'") == 0
-        assert await it.one("SELECT count(*) FROM sync_suspect") == 0
-
-
-# --- names and modes ---
-
-
-async def test_a_renamed_model_keeps_its_key_and_is_found_by_either_name(tmp_path: Path) -> None:
-    async with bench(tmp_path, "huggingface") as it:
-        hub_id = sorted(it.hub.lives)[3]
-        old = it.hub.lives[hub_id].ref_id
-        key = await it.one("SELECT model_key FROM model WHERE hub_id = ?", hub_id)
-        new = it.hub.rename(hub_id)
-        it.hub.edit(hub_id)
-        await it.days()
-        for name in (old, new, old.upper()):
-            found = await it.store.read(partial(model_named, hub="huggingface", ref_id=name))
-            assert found == key
-        assert await it.facts(hub_id) == ["renamed"]
-        [event] = await it.events("renamed")
-        assert event.subject == f"hf:{new}"
-        assert (event.payload["from"], event.payload["to"]) == (old, new)
-
-
-async def test_a_name_that_another_model_took_is_another_model(tmp_path: Path) -> None:
-    cadence = msgspec.structs.replace(NEWS, sweep_s=2 * DAY_S)
-    async with bench(tmp_path, "huggingface", cadence=cadence) as it:
-        first = sorted(it.hub.lives)[3]
-        name = it.hub.lives[first].ref_id
-        it.hub.remove(first)
-        second = it.hub.add(name=name)
-        await it.days(6)
-        assert (await it.state(first), await it.state(second)) == ("gone", "listed")
-        key = await it.one("SELECT model_key FROM model WHERE hub_id = ?", second)
-        found = await it.store.read(partial(model_named, hub="huggingface", ref_id=name))
-        assert found == key
-
-
-async def test_takedown_and_archiving_are_dated_facts_and_the_metadata_stays(
-    tmp_path: Path,
-) -> None:
-    async with bench(tmp_path, cadence=Cadence()) as it:
-        hub = it.hub
-        assert isinstance(hub, ChangingHub)
-        down, archived = sorted(hub.lives)[3:5]
-        hub.set_mode(down, "TakenDown")
-        hub.set_mode(archived, "Archived")
-        await it.days(2)
-        assert (await it.state(down), await it.state(archived)) == ("taken_down", "archived")
-        assert await it.facts(down) == ["taken_down"]
-        assert await it.facts(archived) == ["archived"]
-        assert [e.subject for e in await it.events("taken_down", "archived")] == [
-            f"civitai:{down}", f"civitai:{archived}"
-        ]  # fmt: skip
-        assert (await it.document(down))["name"]
-        hub.set_mode(archived, None)
-        await it.days(32)
-        assert await it.facts(archived) == ["archived", "listed"]
-
-
-@pytest.mark.parametrize("lost", ["version", "file"])
-async def test_a_list_that_is_suddenly_empty_is_believed_only_after_days(
-    tmp_path: Path, lost: str
-) -> None:
-    async with bench(tmp_path, cadence=Cadence()) as it:
-        hub = it.hub
-        assert isinstance(hub, ChangingHub)
-        lasting, passing = sorted(hub.lives)[3:5]
-        without = {"version": hub.versionless, "file": hub.fileless}[lost]
-        without |= {lasting, passing}
-        left = f"SELECT count(*) FROM {lost} t JOIN model m ON m.model_key = t.model_key"
-        left += " WHERE m.hub_id = ? AND t.gone_ms IS NULL"
-        await it.days(2)
-        assert [await it.one(left, i) for i in (lasting, passing)] == [1, 1]
-        without.discard(passing)
-        await it.days(1)
-        without.add(passing)
-        await it.days(1)
-        assert [await it.one(left, i) for i in (lasting, passing)] == [0, 1]
-        without.clear()
-        await it.days(1)
-        assert [await it.one(left, i) for i in (lasting, passing)] == [1, 1]
-        assert await it.one("SELECT count(*) FROM sync_doubt") == 0
-
-
-# --- revisions ---
-
-
-@pytest.mark.parametrize("kind", ["model", "detail"])
-async def test_replaced_documents_are_kept_as_deltas_that_lead_back(
-    tmp_path: Path, kind: str
-) -> None:
-    async with bench(tmp_path, "huggingface", models=4) as it:
-        hub_id = sorted(it.hub.lives)[1]
-        table = {"model": "document", "detail": "detail_document"}[kind]
-        codec = DocumentCodec()
-        seen = []
-        for _ in range(4):
-            ((raw, dict_id),) = await it.rows(
-                f"SELECT raw, dict_id FROM {table} JOIN model USING (model_key) WHERE hub_id = ?",
-                hub_id,
-            )
-            seen.append(codec.decompress(raw, dict_id))
-            it.hub.publish(hub_id)
-            await it.days()
-        ((raw, dict_id),) = await it.rows(
-            f"SELECT raw, dict_id FROM {table} JOIN model USING (model_key) WHERE hub_id = ?",
-            hub_id,
-        )
-        newer = codec.decompress(raw, dict_id)
-        revisions = await it.rows(
-            "SELECT is_delta, raw FROM revision JOIN model USING (model_key)"
-            " WHERE hub_id = ? AND kind = ? ORDER BY revision_id DESC",
-            hub_id,
-            kind,
-        )
-        back = []
-        for is_delta, delta in revisions:
-            assert is_delta
-            newer = codec.apply_delta(newer, delta)
-            back.append(newer)
-        assert back == seen[::-1]
 
 
 # --- a person, quiet hours, budgets ---

@@ -35,6 +35,9 @@ _SET_KINDS: dict[str, Kind] = {
 }
 # answers that every client meets now and then
 _ORDINARY = frozenset({"404", "410", "408", "429", "499", "500", "502", "503", "504"})
+# what it means where a field may be null from now on, and where it is gone
+_NULLABLE: dict[Role, Severity] = {"essential": "degraded", "read": "adopted", "unread": "harmless"}
+_GONE: dict[Role, Severity] = {"essential": "breaking", "read": "degraded", "unread": "harmless"}
 _BY_ID = frozenset({"model", "version", "details", "look", "resolve"})
 
 
@@ -47,6 +50,7 @@ class Evidence(msgspec.Struct, frozen=True):
     status_seen: int = 3
 
 
+STATISTICS = Evidence()
 # two shapes as they stand, whatever their numbers
 STRUCTURE = Evidence(before=1, chance=1.0, always=0.0, status_seen=1)
 
@@ -70,7 +74,7 @@ def compare(
     reads: Reads,
     *,
     operation: str = "",
-    evidence: Evidence = Evidence(),  # noqa: B008  (frozen)
+    evidence: Evidence = STATISTICS,
     known: Collection[str] = (),
 ) -> list[Change]:
     """The changes, the worst first. ``known`` are enumeration values that are no news."""
@@ -149,7 +153,7 @@ class _Walk:
         ]
         before, after = _types_phrase(old), _types_phrase(new)
         if "null" in fresh:
-            severity: Severity = {"essential": "degraded", "read": "adopted"}.get(role, "harmless")  # type: ignore[assignment]
+            severity = _NULLABLE[role]
             if role == "essential" and set(new.types) == {"null"}:
                 severity = "breaking"
             yield made("became_nullable", severity, path, role, before, after)
@@ -203,7 +207,7 @@ def _chance(count: int, here: int, elsewhere: int) -> float:
 
 def gone(path: Path, role: Role, before: str, after: str) -> Change:
     """A field that is not there any more."""
-    severity: Severity = {"essential": "breaking", "read": "degraded"}.get(role, "harmless")  # type: ignore[assignment]
+    severity = _GONE[role]
     if _is_header(path):
         return made("header_changed", severity, path, role, before, after)
     kind: Kind = "envelope_changed" if role == "essential" and _is_envelope(path) else "field_gone"

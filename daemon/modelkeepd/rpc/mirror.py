@@ -142,6 +142,8 @@ class MirrorMethods:
         found = await self._api.diff(
             params.hub, params.operation, params.from_version, params.to_version
         )
+        newest = {(s.hub, s.operation): s.version for s in await self._api.shapes()}
+        version = params.to_version or newest[params.hub, params.operation]
         items = [
             schema.ApiChange(
                 id=0,
@@ -155,7 +157,7 @@ class MirrorMethods:
                 example=change.example,
                 suggestion=change.suggestion,
                 at_ms=0,
-                version=params.to_version,
+                version=version,
                 accepted_ms=None,
             )
             for change in found

@@ -7,16 +7,12 @@ Made once, on first need, in the config folder: ``snapshot.key`` (0600) is priva
 import os
 import stat
 from pathlib import Path
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from typing import TYPE_CHECKING
 
 from modelkeepd.snapshot.errors import SnapshotError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _PRIVATE, _PUBLIC = "snapshot.key", "snapshot.pub"
 _MAX_KEY_BYTES = 4_096
@@ -29,7 +25,7 @@ class BadKey(SnapshotError):
 class SigningKey:
     """Signs for this home. Shows itself in no repr."""
 
-    def __init__(self, private: Ed25519PrivateKey) -> None:
+    def __init__(self, private: "Ed25519PrivateKey") -> None:
         self._private = private
         self._public = private.public_key().public_bytes_raw()
 
@@ -73,6 +69,10 @@ def public_key(text: str) -> bytes:
 
 
 def _load(path: Path) -> SigningKey | None:
+    # here, since loading it takes a twentieth of the daemon's start
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -100,6 +100,13 @@ def _load(path: Path) -> SigningKey | None:
 
 
 def _make(path: Path) -> SigningKey:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+    )
+
     key = Ed25519PrivateKey.generate()
     data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     path.parent.mkdir(parents=True, exist_ok=True)

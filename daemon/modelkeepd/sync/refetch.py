@@ -48,8 +48,7 @@ def choose(
     first = _keys(
         db,
         "SELECT m.model_key FROM model m WHERE hub = ?1 AND seen_ms < ?2 AND hub_state <> 'gone'"
-        " AND model_key IN (SELECT model_key FROM library_file WHERE model_key IS NOT NULL"
-        "   AND state = 'present')"
+        " AND owned = 1"
         " UNION SELECT model_key FROM sync_doubt JOIN model USING (model_key)"
         "   WHERE hub = ?1 AND last_ms < ?2 LIMIT ?3",
         hub,

@@ -23,6 +23,7 @@ CREATE TABLE model (
 CREATE INDEX model_changed ON model (changed_seq);
 CREATE INDEX model_ref ON model (hub, ref_id COLLATE NOCASE);
 CREATE INDEX model_seen ON model (hub, seen_ms);
+CREATE INDEX model_owned ON model (hub) WHERE owned = 1;
 CREATE TABLE model_alias (                       -- former names: a renamed model is still found by them
   hub TEXT NOT NULL, ref_id TEXT NOT NULL COLLATE NOCASE, model_key INTEGER NOT NULL REFERENCES model,
   until_ms INTEGER NOT NULL, PRIMARY KEY (hub, ref_id)) STRICT, WITHOUT ROWID;
